@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Needs make, python3 >= 3.11 and pip; everything else is fetched into .venv and .tools by the first target.
+# Choose another interpreter with `make demo PYTHON=python3.12` (after `make clean`).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.bootstrapped
+JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
+ARGS  ?=
+PYTHON ?=
+export PYTHON
+
+# One file of tests stays on one worker, so that its fixtures (an embedded EVM, a journal) are built once.
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+$(STAMP): pyproject.toml uv.lock tools/bootstrap.sh
+	@bash tools/bootstrap.sh
+	@touch $@
+
+.PHONY: help setup demo test test-slow soak lint format bench contracts clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## install the locked dependencies into .venv
+
+demo: $(STAMP) ## the whole path, from deposits to exit after the operator's death (about a minute)
+	$(BIN)/novate demo $(ARGS)
+
+test: $(STAMP) ## the fast suite; ARGS="-k book" narrows it, JOBS=0 runs it in one process
+	$(PYTEST) $(ARGS)
+
+test-slow: $(STAMP) ## the slow suite: thousands of kills, whole trading days
+	$(PYTEST) -m slow $(ARGS)
+
+soak: $(STAMP) ## every test with many more random examples; takes hours
+	$(PYTEST) -m "slow or not slow" --hypothesis-profile=soak $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter, and our own rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit/test_rules.py
+
+format: $(STAMP) ## let ruff format and fix what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## medians with ratios, both sides in the same run; writes build/bench.json
+	@bash tools/bootstrap.sh --group bench
+	@mkdir -p build
+	$(BIN)/python -m tools.bench --out build/bench.json $(ARGS)
+
+contracts: $(STAMP) ## rebuild contracts/artifacts with the pinned compiler (needs Node)
+	@command -v npm >/dev/null || { echo "make contracts needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }
+	cd contracts && npm ci --no-audit --no-fund
+	$(BIN)/python -m tools.build_contracts $(ARGS)
+
+clean: ## remove the environment, the fetched tools and every cache
+	rm -rf .venv .venv-* .tools build dist contracts/node_modules
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
