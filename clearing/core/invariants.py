@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What must hold after every entry (debug and test builds) and at every epoch (always)."""
+
+from clearing.core.margin import equity
+from clearing.core.state import State
+from clearing.model.errors import InvariantViolation
+
+
+def check(state: State) -> None:
+    """Raise `InvariantViolation` unless money is conserved and positions sum to zero."""
+    total = sum(equity(account) for account in state.accounts)
+    if total != state.holdings:
+        raise InvariantViolation(
+            "MONEY_NOT_CONSERVED",
+            f"claims sum to {total} atoms, holdings are {state.holdings}; stop and replay",
+        )
+    for inst in state.instruments.values():
+        net = longs = 0
+        for account in inst.holders.values():
+            size = account.slots[inst.id].size
+            net += size
+            longs += max(size, 0)
+        if net:
+            raise InvariantViolation("POSITIONS_NOT_ZERO_SUM", f"instrument {inst.id} nets to {net} lots")
+        if longs != inst.open_interest:
+            raise InvariantViolation(
+                "OPEN_INTEREST_WRONG",
+                f"instrument {inst.id}: longs {longs}, open interest {inst.open_interest}",
+            )
+    if state.holdings < 0 or any(ack < 0 for owner in state.owners.values() for ack in owner.acks):
+        raise InvariantViolation("NEGATIVE_COUNTER", "holdings and withdrawal counters never go below zero")
+
+
+def check_books(state: State) -> None:
+    """Raise `InvariantViolation` unless books, order indexes and open sums agree (test builds)."""
+    listed = 0
+    for inst in state.instruments.values():
+        for side in inst.book.sides:
+            if side.keys != sorted(side.levels):
+                raise InvariantViolation("BOOK_UNSORTED", f"instrument {inst.id}: level keys out of order")
+            for order in side.orders():
+                listed += 1
+                if state.orders.get(order.order_id) is not order or order.open_lots <= 0:
+                    raise InvariantViolation("BOOK_UNINDEXED", f"order {order.order_id} is not indexed")
+        if inst.book.best(0) and inst.book.best(1) and inst.book.best(0) >= inst.book.best(1):
+            raise InvariantViolation("BOOK_CROSSED", f"instrument {inst.id} is crossed")
+    if listed != len(state.orders) or listed != sum(len(a.orders) for a in state.accounts):
+        raise InvariantViolation("ORDER_INDEX_WRONG", "books, global and account indexes differ in length")
+    for account in state.accounts:
+        for slot in account.slots.values():
+            bought = [o for o in account.orders.values() if o.slot is slot and o.side == 0]
+            sold = [o for o in account.orders.values() if o.slot is slot and o.side == 1]
+            sums = (
+                sum(o.open_lots for o in bought),
+                sum(o.open_lots * o.price for o in bought),
+                sum(o.open_lots for o in sold),
+                sum(o.open_lots * o.price for o in sold),
+            )
+            if sums != (slot.buy_lots, slot.buy_cost, slot.sell_lots, slot.sell_cost):
+                raise InvariantViolation(
+                    "OPEN_SUMS_WRONG",
+                    f"account {account.number}: open order sums differ",
+                )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Folding trades, funding and transfers into accounts. Every function here conserves money:
+what one account pays another receives, to the atom."""
+
+from clearing.core.state import Account, Slot, State
+
+
+def slot_of(state: State, account: Account, instrument: int) -> Slot:
+    """The account's slot in an instrument, opened on first use."""
+    slot = account.slots.get(instrument)
+    if slot is None:
+        slot = Slot(state.instruments[instrument])
+        account.slots[instrument] = slot
+    return slot
+
+
+def settle_funding(account: Account, slot: Slot) -> None:
+    """Pay what funding accrued since the slot was last touched (longs pay a rising index)."""
+    now = slot.inst.funding_index
+    if slot.funding != now:
+        account.cash -= slot.size * (now - slot.funding)
+        slot.funding = now
+
+
+def fold(account: Account, slot: Slot, lots: int, price: int, fee: int) -> None:
+    """Apply one leg of a trade: signed `lots` at `price` (atoms per lot), `fee` in atoms.
+
+    `entry_cost` follows average cost, for reports only: no balance depends on it.
+    """
+    inst = slot.inst
+    if slot.funding != inst.funding_index:
+        settle_funding(account, slot)
+    old = slot.size
+    new = old + lots
+    account.cash -= lots * price + fee
+    slot.size = new
+    if old == 0:
+        slot.entry_cost = lots * price
+        inst.holders[account.number] = account
+    elif (old > 0) == (lots > 0):
+        slot.entry_cost += lots * price
+    elif new == 0:
+        slot.entry_cost = 0
+        del inst.holders[account.number]
+    elif (new > 0) == (old > 0):
+        slot.entry_cost -= slot.entry_cost * -lots // old
+    else:
+        slot.entry_cost = new * price
+    inst.open_interest += (max(0, new)) - (max(0, old))

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fold: one authenticated envelope in, its outcomes out.
+
+Order of an entry:
+1. admission, which changes nothing and raises `Refused`: deployment, live key, fresh nonce. What
+   fails it never reaches the journal.
+2. the nonce is used, and from here on every refusal is a journalled `Rejected`.
+3. commands in the order of the envelope; one that is rejected does not stop the others.
+4. a MarginChanged for every account whose margin changed, in the order of first touch.
+
+Signatures are checked before (clearing.model.signature), since that needs no state.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from clearing.core import (
+    accounts,
+    collateral,
+    epoch,
+    funding,
+    liquidation,
+    oracle,
+    orders,
+)
+from clearing.core.accounts import open_account, owner_of
+from clearing.core.margin import assess
+from clearing.core.snapshot import new_trees
+from clearing.core.state import Account, SessionKey, State
+from clearing.model import commands as c
+from clearing.model import ids, params
+from clearing.model.codec import body_hash
+from clearing.model.errors import NovateError, Refused
+from clearing.model.outcomes import (
+    GenesisApplied,
+    MarginChanged,
+    OperatorRotated,
+    Outcome,
+    PublisherRotated,
+    Rejected,
+)
+
+RULES_VERSION = 1
+# Their outcomes can fill an entry, which holds 65,535 bytes.
+_STANDS_ALONE = (c.CloseEpoch, c.Liquidate, c.ExpireOrders, c.FundingTick)
+# Per command: the scope a session key needs, and who handles it.
+_MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] = {
+    c.PlaceOrder: (ids.SCOPE_TRADE, orders.place),
+    c.CancelOrder: (ids.SCOPE_TRADE, orders.cancel),
+    c.CancelAll: (ids.SCOPE_TRADE, orders.cancel_all),
+    c.ReplaceOrder: (ids.SCOPE_TRADE, orders.replace),
+    c.Withdraw: (ids.SCOPE_WITHDRAW, collateral.withdraw),
+    c.Transfer: (ids.SCOPE_TRANSFER, collateral.transfer),
+}
+
+
+class Reducer:
+    """Holds the `state` and applies envelopes to it. Deterministic: same input, same bytes."""
+
+    def __init__(self, genesis: c.Genesis | None = None, state: State | None = None) -> None:
+        if state is None:
+            if genesis is None:
+                raise NovateError("NO_GENESIS", "the first entry of a journal is its genesis")
+            state = _from_genesis(genesis)
+        self.state = state
+
+    def apply(self, time_us: int, envelope: c.Envelope, body: c.Body) -> list[Outcome]:
+        """Fold one envelope whose signature is valid. Returns its outcomes, in order.
+
+        Raises `Refused` (nothing changed) when it is not admitted, `NovateError` TIME_WENT_BACK.
+        """
+        state = self.state
+        if time_us < state.time_us:
+            raise NovateError(
+                "TIME_WENT_BACK",
+                f"{time_us} is before {state.time_us}; entry times never decrease",
+            )
+        if isinstance(body, c.Genesis):
+            return self._genesis(time_us, envelope, body)
+        if body.deployment != state.deployment:
+            raise Refused(
+                "WRONG_DEPLOYMENT",
+                "signed for another deployment id; check which venue this is",
+            )
+        state.out = []
+        state.fills_left = state.params.max_fills_per_entry
+        if isinstance(body, c.MemberBatch):
+            self._member(time_us, envelope, body)
+        elif isinstance(body, c.OracleUpdate):
+            self._oracle(time_us, envelope, body)
+        elif isinstance(body, c.OwnerAction):
+            self._owner(time_us, envelope, body)
+        else:
+            self._operator(time_us, envelope, body)
+        return self._settle()
+
+    def _genesis(self, time_us: int, envelope: c.Envelope, body: c.Genesis) -> list[Outcome]:
+        state = self.state
+        if state.accounts:
+            raise Refused("GENESIS_TWICE", "genesis is entry 0 and never comes again")
+        if envelope.key != body.operator_key:
+            raise Refused("UNKNOWN_KEY", "genesis is signed by the operator key it names")
+        if body != state.genesis:
+            raise Refused("WRONG_DEPLOYMENT", "not the genesis that this state was opened with")
+        state.out = []
+        state.time_us = time_us
+        owner = owner_of(state, body.treasury)
+        for sub in range(ids.HOUSE_ACCOUNTS):
+            open_account(state, owner, sub)
+        state.out.append(GenesisApplied(body.deployment, params.params_hash(body.params, body.instruments)))
+        return state.out
+
+    def _settle(self) -> list[Outcome]:
+        """Say what became of every touched account; hand the outcomes out."""
+        state = self.state
+        if state.touched:
+            for account in state.touched.values():
+                state.out.append(MarginChanged(account.number, account.cash, *assess(account)))
+            state.dirty.update(state.touched)
+            state.touched = {}
+        return state.out
+
+    # --- members ---
+
+    def _member(self, time_us: int, envelope: c.Envelope, body: c.MemberBatch) -> None:
+        state = self.state
+        if not 0 <= body.account < len(state.accounts):
+            raise Refused(
+                "UNKNOWN_ACCOUNT",
+                f"no account {body.account}; deposit first, then use its number",
+            )
+        account = state.accounts[body.account]
+        key = self._live_key(time_us, envelope.key, account)
+        if body.nonce < 0 or not key.nonces.is_fresh(body.nonce):
+            raise Refused(
+                "NONCE_USED",
+                f"nonce {body.nonce} is used or too old; use one above {key.nonces.high}",
+            )
+        if not 1 <= len(body.commands) <= ids.MAX_COMMANDS_PER_BATCH:
+            raise Refused(
+                "BATCH_SIZE",
+                f"a batch holds 1 to {ids.MAX_COMMANDS_PER_BATCH} commands",
+            )
+        key.nonces.use(body.nonce)
+        state.time_us = time_us
+        state.dirty[account.number] = account
+        if account.sub:  # the key's nonces are committed with the owner's first account
+            first = account.owner.accounts[0]
+            state.dirty[first.number] = first
+        if body.expiry_us < time_us:
+            state.out.append(Rejected(0, "COMMAND_EXPIRED"))
+            return
+        scope = key.scope
+        if account.number < ids.HOUSE_ACCOUNTS:  # tranches are locked; fees may only be withdrawn
+            scope &= ids.SCOPE_WITHDRAW if account.number == ids.FEES else 0
+        for index, command in enumerate(body.commands):
+            needed, handler = _MEMBER_HANDLERS[type(command)]
+            code = handler(state, account, command) if scope & needed else "OUT_OF_SCOPE"
+            if code:
+                state.out.append(Rejected(index, code))
+
+    def _live_key(self, time_us: int, key: bytes, account: Account) -> SessionKey:
+        record = self.state.keys.get(key)
+        if record is None or record.owner is not account.owner or record.revoked:
+            raise Refused(
+                "UNKNOWN_KEY",
+                "the key is not registered for this account's owner, or was revoked",
+            )
+        if record.expiry_us <= time_us:
+            raise Refused(
+                "KEY_EXPIRED",
+                "the session key has expired; register a new one with the wallet",
+            )
+        return record
+
+    # --- publishers, owners, operator ---
+
+    def _oracle(self, time_us: int, envelope: c.Envelope, body: c.OracleUpdate) -> None:
+        state = self.state
+        if (
+            not 0 <= body.publisher < len(state.publishers)
+            or state.publishers[body.publisher].key != envelope.key
+        ):
+            raise Refused(
+                "UNKNOWN_PUBLISHER",
+                f"publisher {body.publisher} does not sign with this key",
+            )
+        publisher = state.publishers[body.publisher]
+        digest = body_hash(envelope.body)
+        if body.time_us <= publisher.time_us or digest == publisher.head:
+            raise Refused(
+                "ORACLE_REPLAYED",
+                "not newer than the publisher's last update; sign a later time",
+            )
+        if len(body.prices) > 1_000:
+            raise Refused("BATCH_SIZE", "an update holds at most 1000 prices")
+        state.time_us = time_us
+        oracle.update(state, body, digest)
+
+    def _owner(self, time_us: int, envelope: c.Envelope, body: c.OwnerAction) -> None:
+        state = self.state
+        action = body.action
+        owner = state.owners.get(action.owner)
+        if owner is None or envelope.key[1:] != action.owner:
+            raise Refused(
+                "UNKNOWN_ACCOUNT",
+                "this wallet has no account; deposit into the vault first",
+            )
+        if action.nonce < 0 or not owner.nonces.is_fresh(action.nonce):
+            raise Refused(
+                "NONCE_USED",
+                f"nonce {action.nonce} is used or too old; use one above {owner.nonces.high}",
+            )
+        owner.nonces.use(action.nonce)
+        state.time_us = time_us
+        for account in owner.accounts:  # the salt's secret is in every leaf of the owner
+            state.dirty[account.number] = account
+        if isinstance(action, c.RegisterKey):
+            code = accounts.register(state, owner, action)
+        else:
+            code = accounts.revoke(state, owner, action)
+        if code:
+            state.out.append(Rejected(0, code))
+
+    def _operator(self, time_us: int, envelope: c.Envelope, body: c.OperatorBatch) -> None:
+        state = self.state
+        if envelope.key != state.operator_key:
+            raise Refused("UNKNOWN_KEY", "not the operator's current key")
+        if body.nonce < 0 or not state.operator_nonces.is_fresh(body.nonce):
+            raise Refused(
+                "NONCE_USED",
+                f"nonce {body.nonce} is used; use one above {state.operator_nonces.high}",
+            )
+        alone = any(isinstance(command, _STANDS_ALONE) for command in body.commands)
+        if not 1 <= len(body.commands) <= (1 if alone else ids.MAX_COMMANDS_PER_BATCH):
+            raise Refused(
+                "BATCH_SIZE",
+                "an operator batch holds 1 to 50 commands; liquidations and ticks stand alone",
+            )
+        state.operator_nonces.use(body.nonce)
+        state.time_us = time_us
+        for index, command in enumerate(body.commands):
+            code = self._operator_command(command)
+            if code:
+                state.out.append(Rejected(index, code))
+
+    def _operator_command(self, command: c.OperatorCommand) -> str:
+        state = self.state
+        if isinstance(command, c.ConsumeInbox):
+            return collateral.consume(state, command)
+        if isinstance(command, c.FundingTick):
+            return funding.tick(state)
+        if isinstance(command, c.ExpireOrders):
+            return orders.expire(state)
+        if isinstance(command, c.Liquidate):
+            return liquidation.liquidate(state, command.account)
+        if isinstance(command, c.CloseEpoch):
+            return epoch.close(state, command)
+        if isinstance(command, c.HouseTransfer):
+            return collateral.house_transfer(state, command)
+        return self._rotate(command)
+
+    def _rotate(self, command: c.RotateOperator | c.RotatePublisher) -> str:
+        """The old key signed this; from the next entry on the new one signs."""
+        state = self.state
+        if len(command.new_key) != 33 or command.new_key[0] != ids.KEY_ED25519:
+            return "INVALID_KEY"
+        if isinstance(command, c.RotateOperator):
+            if len(command.new_address) != 20:
+                return "INVALID_KEY"
+            state.operator_key, state.operator_address = (
+                command.new_key,
+                command.new_address,
+            )
+            state.out.append(OperatorRotated(command.new_key, command.new_address))
+            return ""
+        if not 0 <= command.publisher < len(state.publishers):
+            return "UNKNOWN_PUBLISHER"
+        state.publishers[command.publisher].key = command.new_key
+        state.out.append(PublisherRotated(command.publisher, command.new_key))
+        return ""
+
+
+def _from_genesis(genesis: c.Genesis) -> State:
+    """An empty state. Raises `NovateError` INVALID_GENESIS or INVALID_PARAMS."""
+    if genesis.rules_version != RULES_VERSION:
+        raise NovateError(
+            "INVALID_GENESIS",
+            f"rules version {genesis.rules_version}; this build has {RULES_VERSION}",
+        )
+    if len(genesis.vaults) != 1 or len(genesis.vaults[0].tokens) != 1:
+        raise NovateError("INVALID_GENESIS", "these rules serve one vault with one settlement asset")
+    if len(genesis.deployment) != 32 or len(genesis.treasury) != 20 or len(genesis.operator_key) != 33:
+        raise NovateError("INVALID_GENESIS", "deployment has 32 bytes, treasury 20, operator_key 33")
+    params.validate(genesis.params, genesis.instruments)
+    state = State(genesis)
+    new_trees(state)
+    return state

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""State as bytes at an epoch's close, and back. A restored state is verified against the epoch's
+roots before use: every leaf is rebuilt from what was restored, none is taken on trust.
+
+Valid only directly after an accepted CloseEpoch: then what is committed is what the accounts hold.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from clearing.core.book import Order
+from clearing.core.fees import set_tier
+from clearing.core.leaves import state_leaf_hash
+from clearing.core.margin import equity
+from clearing.core.state import Account, NonceWindow, Owner, SessionKey, Slot, State
+from clearing.model import ids
+from clearing.model.codec import encode
+from clearing.model.commands import Genesis
+from clearing.model.errors import NovateError
+from clearing.model.outcomes import EpochClosed
+from clearing.model.params import params_hash
+from proofs.hashing import exit_domain, state_domain
+from proofs.hashtree import StateTree
+from proofs.leaf import ExitLeaf
+from proofs.sumtree import SumTree
+
+
+def new_trees(state: State) -> None:
+    """Empty trees of the deployment."""
+    vault = state.genesis.vaults[0]
+    state.exit_tree = SumTree(exit_domain(vault.chain_id, vault.address), state.lanes)
+    state.state_tree = StateTree(state_domain(state.deployment))
+
+
+def _nonces(window: NonceWindow) -> tuple[int, bytes]:
+    return window.high, window.bits.to_bytes((window.bits.bit_length() + 7) // 8, "big")
+
+
+def _wide(value: int) -> bytes:
+    """Integers that may pass 64 bits, as 16 signed bytes."""
+    return value.to_bytes(16, "big", signed=True)
+
+
+def _globals(state: State) -> tuple[Any, ...]:
+    """Everything outside accounts and owners, in a fixed order."""
+    publishers = [
+        (p.key, p.head, p.time_us, [(i, *p.prices[i]) for i in sorted(p.prices)]) for p in state.publishers
+    ]
+    instruments = [
+        (
+            inst.id,
+            inst.index,
+            inst.mark,
+            inst.index_time,
+            inst.funding_index,
+            inst.funding_carry,
+            inst.funding_time,
+            inst.premium_sum,
+            inst.premium_count,
+        )
+        for inst in state.instruments.values()
+    ]
+    return (
+        state.operator_key,
+        state.operator_address,
+        _nonces(state.operator_nonces),
+        publishers,
+        instruments,
+        state.time_us,
+        state.next_order_id,
+        state.next_rank,
+        _wide(state.holdings),
+        _wide(state.user_exits),
+        state.inbox_count,
+        state.inbox_hash,
+        state.epoch,
+        state.haircut,
+    )
+
+
+def globals_digest(state: State) -> bytes:
+    """SHA-256 that commits to genesis, operator, oracle, instruments and counters (32 bytes)."""
+    return hashlib.sha256(b"novate/globals/v1\n" + encode((state.genesis, _globals(state)))).digest()
+
+
+def _owner_row(owner: Owner) -> tuple[Any, ...]:
+    keys = [
+        (key.key, key.scope, key.expiry_us, key.revoked, _nonces(key.nonces)) for key in owner.keys.values()
+    ]
+    posted = owner.posted is not None
+    return (
+        owner.address,
+        _nonces(owner.nonces),
+        owner.secret,
+        keys,
+        owner.exits,
+        owner.acks,
+        posted,
+    )
+
+
+def _account_row(account: Account) -> tuple[Any, ...]:
+    slots = [(s.inst.id, s.size, _wide(s.entry_cost), s.funding) for s in account.slots.values()]
+    return (
+        account.owner.leaf_index,
+        account.sub,
+        _wide(account.cash),
+        _wide(account.basis),
+        account.day,
+        account.volume_today,
+        account.volumes,
+        account.leaf_epoch,
+        slots,
+    )
+
+
+def _order_row(order: Order) -> tuple[Any, ...]:
+    return (
+        order.order_id,
+        order.account.number,
+        order.slot.inst.id,
+        order.side,
+        order.price,
+        order.open_lots,
+        order.client_order_id,
+        order.post_only,
+        order.reduce_only,
+        order.stp,
+        order.expiry_us,
+        order.rank,
+        _wide(order.fee_acc),
+        _wide(order.fee_paid),
+    )
+
+
+def dump(state: State) -> bytes:
+    """Snapshot payload: msgpack of genesis, globals, owners, accounts, orders."""
+    orders = [_order_row(order) for account in state.accounts for order in account.orders.values()]
+    return encode(
+        (
+            state.genesis,
+            _globals(state),
+            [_owner_row(owner) for owner in state.owners.values()],
+            [_account_row(account) for account in state.accounts],
+            orders,
+        )
+    )
+
+
+def _int(data: bytes) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
+def _window(row: list[Any]) -> NonceWindow:
+    return NonceWindow(row[0], int.from_bytes(row[1], "big"))
+
+
+def _restore_globals(state: State, row: list[Any]) -> None:
+    state.operator_key, state.operator_address = row[0], row[1]
+    state.operator_nonces = _window(row[2])
+    for publisher, (key, head, time_us, prices) in zip(state.publishers, row[3], strict=True):
+        publisher.key, publisher.head, publisher.time_us = key, head, time_us
+        publisher.prices = {instrument: (price, then) for instrument, price, then in prices}
+    for values in row[4]:
+        inst = state.instruments[values[0]]
+        inst.index, inst.mark, inst.index_time = values[1:4]
+        inst.funding_index, inst.funding_carry, inst.funding_time = values[4:7]
+        inst.premium_sum, inst.premium_count = values[7:9]
+    state.time_us, state.next_order_id, state.next_rank = row[5:8]
+    state.holdings, state.user_exits = _int(row[8]), _int(row[9])
+    state.inbox_count, state.inbox_hash, state.epoch, state.haircut = row[10:14]
+
+
+def _restore_owners(state: State, rows: list[Any]) -> list[Owner]:
+    owners: list[Owner] = []
+    for address, nonces, secret, keys, exits, acks, posted in rows:
+        owner = Owner(address, len(owners), state.lanes)
+        owner.nonces, owner.secret, owner.exits, owner.acks = (
+            _window(nonces),
+            secret,
+            exits,
+            acks,
+        )
+        owner.posted = (tuple(exits), tuple(acks)) if posted else None
+        for key, scope, expiry_us, revoked, window in keys:
+            record = SessionKey(key, owner, scope, expiry_us)
+            record.revoked = revoked
+            record.nonces = _window(window)
+            owner.keys[key] = state.keys[key] = record
+        state.owners[address] = owner
+        owners.append(owner)
+    return owners
+
+
+def _restore_accounts(state: State, rows: list[Any], owners: list[Owner]) -> None:
+    accounts, instruments, from_bytes = (
+        state.accounts,
+        state.instruments,
+        int.from_bytes,
+    )
+    tier = state.params.fee_tiers[0]
+    for (
+        leaf,
+        sub,
+        cash,
+        basis,
+        day,
+        today,
+        volumes,
+        leaf_epoch,
+        slots,
+    ) in rows:
+        owner = owners[leaf]
+        account = Account(len(accounts), owner, sub, tier.maker_ppm, tier.taker_ppm)
+        account.cash = from_bytes(cash, "big", signed=True)
+        account.basis = from_bytes(basis, "big", signed=True)
+        account.day, account.volume_today, account.leaf_epoch = day, today, leaf_epoch
+        if volumes:
+            account.volumes = [(then, volume) for then, volume in volumes]
+            set_tier(account, state.params)
+        for instrument, size, cost, funding in slots:
+            inst = instruments[instrument]
+            slot = Slot(inst)
+            slot.size, slot.entry_cost, slot.funding = size, _int(cost), funding
+            account.slots[instrument] = slot
+            if size:
+                inst.holders[account.number] = account
+                if size > 0:
+                    inst.open_interest += size
+        accounts.append(account)
+        owner.accounts.append(account)
+
+
+def _restore_orders(state: State, rows: list[Any]) -> None:
+    restored = []
+    # By rank, whatever the payload's order: both the queues and the accounts' own lists follow it.
+    for row in sorted(rows, key=lambda row: row[11]):
+        account = state.accounts[row[1]]
+        slot = account.slots[row[2]]
+        order = Order(row[0], account, slot, row[3], row[4], row[5])
+        order.client_order_id, order.post_only, order.reduce_only, order.stp = row[6:10]
+        order.expiry_us, order.rank = row[10], row[11]
+        order.fee_acc, order.fee_paid = _int(row[12]), _int(row[13])
+        account.orders[order.client_order_id] = order
+        if order.side == ids.BUY:
+            slot.buy_lots += order.open_lots
+            slot.buy_cost += order.open_lots * order.price
+        else:
+            slot.sell_lots += order.open_lots
+            slot.sell_cost += order.open_lots * order.price
+        restored.append(order)
+    for order in restored:
+        order.slot.inst.book.sides[order.side].add(order)
+        state.orders[order.order_id] = order
+    state.expiries = sorted((o.expiry_us, o.order_id) for o in restored if o.expiry_us)
+
+
+def restore(payload: bytes) -> State:
+    """Rebuild a state, unverified. Raises `NovateError` SNAPSHOT_MALFORMED."""
+    try:
+        genesis, shared, owners, accounts, orders = msgspec.msgpack.decode(payload)
+        state = State(msgspec.convert(genesis, Genesis))
+        new_trees(state)
+        _restore_globals(state, shared)
+        _restore_accounts(state, accounts, _restore_owners(state, owners))
+        _restore_orders(state, orders)
+    except (
+        msgspec.MsgspecError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        UnicodeDecodeError,
+    ) as error:
+        raise NovateError(
+            "SNAPSHOT_MALFORMED",
+            f"the snapshot cannot be read ({error}); delete it and replay from genesis",
+        ) from None
+    state.dirty = {a.number: a for a in state.accounts if a.cash < 0 and equity(a) < 0}
+    return state
+
+
+def rebuild_trees(state: State) -> None:
+    """Fill both trees from the accounts and owners as they are."""
+    new_trees(state)
+    state.exit_tree.update(
+        ExitLeaf(
+            index=o.leaf_index,
+            owner=o.address,
+            exits=o.posted[0],
+            withdraw_acks=o.posted[1],
+        )
+        for o in state.owners.values()
+        if o.posted is not None
+    )
+    hash_of_params = params_hash(state.params, state.genesis.instruments)
+    state.state_tree.update(
+        (account.number, state_leaf_hash(state, account, hash_of_params)) for account in state.accounts
+    )
+
+
+def load(payload: bytes, commitment: EpochClosed) -> State:
+    """Restore and verify against an epoch's outcome. Raises `NovateError` SNAPSHOT_MISMATCH."""
+    state = restore(payload)
+    rebuild_trees(state)
+    found = (
+        state.state_tree.root,
+        state.exit_tree.root,
+        tuple(state.exit_tree.sums),
+        globals_digest(state),
+    )
+    expected = (
+        commitment.state_root,
+        commitment.exit_root,
+        commitment.exit_sums,
+        commitment.globals_hash,
+    )
+    names = ("state root", "exit root", "exit sums", "globals hash")
+    for name, mine, theirs in zip(names, found, expected, strict=True):
+        if mine != theirs:
+            raise NovateError(
+                "SNAPSHOT_MISMATCH",
+                f"{name} differs from epoch {commitment.epoch}; delete it and replay",
+            )
+    return state

@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole clearinghouse in memory, driven only from outside: signed envelope bytes in, outcomes out.
+
+Rules:
+- Nothing is mocked. Every envelope is signed, encoded, decoded, verified and only then applied, as
+  the sequencer does it. Signatures of equal bytes are cached, since both schemes are deterministic.
+- After every entry the invariants are checked, the entry is encoded (so that its size limit holds),
+  and (time, raw envelope, outcome bytes) is recorded. `replay` folds such a journal again.
+- Keys derive from names: the same steps give the same bytes in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+# Loaded here and not on first use: it raises the recursion limit, which must not happen inside a test.
+from eth_account import Account as Wallet
+
+from clearing.core.invariants import check, check_books
+from clearing.core.margin import equity
+from clearing.core.reducer import Reducer
+from clearing.core.snapshot import dump
+from clearing.core.state import Account, State
+from clearing.model import commands as c
+from clearing.model import ids
+from clearing.model.codec import body_hash, decode_any_envelope, encode, encode_entry
+from clearing.model.errors import InvariantViolation, Refused
+from clearing.model.outcomes import EpochClosed, Outcome, Rejected
+from clearing.model.params import Instrument, Params
+from clearing.model.signature import public_key_of, sign, sign_owner, verify
+
+START_US = 1_700_000_000_000_000
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+USD = 1_000_000
+FOREVER = ids.MAX_TIME_US
+BTC = 1
+ETH = 2
+
+INSTRUMENTS = (
+    Instrument(BTC, "BTC-PERP", "BTC", 10_000, 1_000_000, 50_000, 30_000),
+    Instrument(ETH, "ETH-PERP", "ETH", 1_000, 5_000_000, 100_000, 60_000),
+)
+
+
+def seed_of(name: str) -> bytes:
+    """32 bytes that belong to a name: an Ed25519 seed or a secp256k1 key."""
+    return hashlib.sha256(f"test seed of {name}".encode()).digest()
+
+
+@cache
+def address_of(name: str) -> bytes:
+    """The 20-byte wallet address of a name."""
+    return bytes.fromhex(Wallet.from_key(seed_of(f"{name}/wallet")).address[2:])
+
+
+@cache
+def session_key(name: str, label: str = "session") -> bytes:
+    """The tagged public session key of a name."""
+    return public_key_of(seed_of(f"{name}/{label}"))
+
+
+@lru_cache(maxsize=4_096)
+def signed_owner(deployment: bytes, action: c.RegisterKey | c.RevokeKey, wallet: str) -> bytes:
+    return sign_owner(deployment, action, seed_of(f"{wallet}/wallet"))
+
+
+@lru_cache(maxsize=65_536)
+def admitted(raw: bytes) -> tuple[c.Envelope, c.Body]:
+    """Decode and verify, as the sequencer does before the reducer. Raises `Refused`."""
+    envelope, body = decode_any_envelope(raw)
+    verify(envelope, body)
+    return envelope, body
+
+
+class Recorded(NamedTuple):
+    """One journal entry as replay needs it."""
+
+    time_us: int
+    raw: bytes
+    outcomes: bytes
+
+
+def genesis(
+    params: Params | None = None,
+    instruments: tuple[Instrument, ...] = INSTRUMENTS,
+    publishers: int = 1,
+) -> c.Genesis:
+    """A genesis of one vault with one asset, and publishers named publisher/0, publisher/1, ..."""
+    return c.Genesis(
+        rules_version=1,
+        deployment=hashlib.sha256(b"test deployment").digest(),
+        origin="novate.test",
+        operator_key=public_key_of(seed_of("operator")),
+        operator_address=address_of("operator"),
+        treasury=address_of("treasury"),
+        vaults=(c.Vault(31_337, address_of("vault"), (address_of("usd token"),)),),
+        publishers=tuple(public_key_of(seed_of(f"publisher/{i}")) for i in range(publishers)),
+        instruments=instruments,
+        params=params or Params(),
+    )
+
+
+class Venue:
+    """See the module. `now_us` is the time of the next entry; `results` of `do` are outcomes."""
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        instruments: tuple[Instrument, ...] = INSTRUMENTS,
+        publishers: int = 1,
+    ) -> None:
+        self.now_us = START_US
+        self.genesis = genesis(params, instruments, publishers)
+        self.deployment = self.genesis.deployment
+        self.reducer = Reducer(self.genesis)
+        self.journal: list[Recorded] = []
+        self.snapshots: list[tuple[int, bytes, EpochClosed]] = []
+        self.operator_seed = seed_of("operator")
+        self.publisher_seeds = [seed_of(f"publisher/{i}") for i in range(publishers)]
+        self.publisher_heads = [bytes(32)] * publishers
+        self._nonces: dict[str, int] = {}
+        self._client_ids = 0
+        self.submit(sign(self.genesis, self.operator_seed))
+
+    # --- entries -----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self.reducer.state
+
+    def submit(self, raw: bytes, check_invariants: bool = True) -> list[Outcome]:
+        """Verify, apply, check, record. Raises `Refused` when it is not admitted."""
+        envelope, body = admitted(raw)
+        out = self.reducer.apply(self.now_us, envelope, body)
+        encode_entry(len(self.journal), self.now_us, raw, out)
+        self.journal.append(Recorded(self.now_us, raw, encode(out)))
+        if check_invariants:
+            check(self.state)
+            check_books(self.state)
+        if out and isinstance(out[-1], EpochClosed):
+            check_exits(self.state)
+            self.snapshots.append((len(self.journal), dump(self.state), out[-1]))
+        return out
+
+    def advance(self, duration_us: int) -> None:
+        self.now_us += duration_us
+
+    def nonce(self, who: str) -> int:
+        """The next unused nonce of a signer."""
+        self._nonces[who] = self._nonces.get(who, 0) + 1
+        return self._nonces[who]
+
+    def client_id(self) -> int:
+        self._client_ids += 1
+        return self._client_ids
+
+    # --- operator and publishers -------------------------------------------------------------
+
+    def operator(self, *commands: c.OperatorCommand) -> list[Outcome]:
+        batch = c.OperatorBatch(self.deployment, self.nonce("operator"), commands)
+        return self.submit(sign(batch, self.operator_seed))
+
+    def deposit(self, name: str, atoms: int, kind: int = ids.INBOX_DEPOSIT, asset: int = 0) -> list[Outcome]:
+        """The next inbox message; by default a deposit of `atoms` for the wallet of `name`."""
+        index = self.state.inbox_count
+        owner = address_of(name)
+        return self.operator(
+            c.ConsumeInbox(0, index, kind, owner, asset, atoms, self.now_us // SECOND, bytes(32))
+        )
+
+    def oracle(
+        self,
+        prices: dict[int, int],
+        publisher: int = 0,
+        confidence: int = 1,
+        time_us: int | None = None,
+        prev_hash: bytes | None = None,
+    ) -> list[Outcome]:
+        """A signed update of a publisher, chained to its previous one unless told otherwise.
+
+        Dated now; the clock moves a microsecond when its previous update was dated now already.
+        """
+        if time_us is None:
+            self.now_us = max(self.now_us, self.state.publishers[publisher].time_us + 1)
+        body = c.OracleUpdate(
+            self.deployment,
+            publisher,
+            self.publisher_heads[publisher] if prev_hash is None else prev_hash,
+            self.now_us if time_us is None else time_us,
+            tuple(c.Price(i, price, confidence) for i, price in prices.items()),
+        )
+        out = self.submit(sign(body, self.publisher_seeds[publisher]))
+        self.publisher_heads[publisher] = body_hash(encode(body))
+        return out
+
+    def close_epoch(self) -> EpochClosed:
+        epoch = self.state.epoch + 1
+        out = self.operator(c.CloseEpoch(epoch, ((epoch * 10, hashlib.sha256(b"l1 %d" % epoch).digest()),)))
+        closed = out[-1]
+        assert isinstance(closed, EpochClosed), f"the epoch was refused: {out}"
+        return closed
+
+    def liquidate(self, name: str, sub: int = 0) -> list[Outcome]:
+        return self.operator(c.Liquidate(self.account(name, sub).number))
+
+    # --- owners and members ------------------------------------------------------------------
+
+    def register(
+        self,
+        name: str,
+        scope: int = ids.SCOPE_ALL,
+        expiry_us: int = FOREVER,
+        label: str = "session",
+        key: bytes | None = None,
+    ) -> list[Outcome]:
+        """The wallet of `name` delegates to its session key `label`."""
+        chosen = session_key(name, label) if key is None else key
+        action = c.RegisterKey(
+            address_of(name),
+            chosen,
+            scope,
+            expiry_us,
+            self.nonce(f"{name}/wallet"),
+            seed_of(f"{name}/secret"),
+        )
+        return self.submit(signed_owner(self.deployment, action, name))
+
+    def revoke(self, name: str, label: str = "session") -> list[Outcome]:
+        action = c.RevokeKey(address_of(name), session_key(name, label), self.nonce(f"{name}/wallet"))
+        return self.submit(signed_owner(self.deployment, action, name))
+
+    def fund(self, name: str, atoms: int) -> Account:
+        """Deposit and register: ready to trade."""
+        self.deposit(name, atoms)
+        self.register(name)
+        return self.account(name)
+
+    def owner_accounts(self, name: str) -> list[Account]:
+        owner = self.state.owners.get(address_of(name))
+        return owner.accounts if owner else []
+
+    def account(self, name: str, sub: int = 0) -> Account:
+        return next(a for a in self.owner_accounts(name) if a.sub == sub)
+
+    def batch(
+        self,
+        name: str,
+        commands: Iterable[c.MemberCommand],
+        account: int,
+        nonce: int | None = None,
+        expiry_us: int = FOREVER,
+        label: str = "session",
+    ) -> bytes:
+        """Signed envelope bytes, not submitted."""
+        chosen = self.nonce(f"{name}/{label}") if nonce is None else nonce
+        body = c.MemberBatch(self.deployment, account, chosen, expiry_us, tuple(commands))
+        return sign(body, seed_of(f"{name}/{label}"))
+
+    def do(
+        self,
+        name: str,
+        *commands: c.MemberCommand,
+        sub: int = 0,
+        expiry_us: int = FOREVER,
+        label: str = "session",
+    ) -> list[Outcome]:
+        """One signed batch of a member."""
+        number = self.account(name, sub).number
+        return self.submit(self.batch(name, commands, number, expiry_us=expiry_us, label=label))
+
+    def order(
+        self,
+        side: int,
+        price: int,
+        lots: int,
+        instrument: int = BTC,
+        kind: int = ids.LIMIT,
+        tif: int = ids.GTC,
+        post_only: bool = False,
+        reduce_only: bool = False,
+        stp: int = ids.STP_CANCEL_TAKER,
+        expiry_us: int = 0,
+        client_id: int = 0,
+    ) -> c.PlaceOrder:
+        """A PlaceOrder with a fresh client order id unless one is given."""
+        return c.PlaceOrder(
+            instrument, side, price, lots, client_id or self.client_id(),
+            kind, tif, post_only, reduce_only, stp, expiry_us,
+        )  # fmt: skip
+
+    def buy(self, name: str, price: int, lots: int, instrument: int = BTC) -> list[Outcome]:
+        return self.do(name, self.order(ids.BUY, price, lots, instrument))
+
+    def sell(self, name: str, price: int, lots: int, instrument: int = BTC) -> list[Outcome]:
+        return self.do(name, self.order(ids.SELL, price, lots, instrument))
+
+
+def codes(outcomes: Iterable[Outcome]) -> list[str]:
+    """The reasons of every rejection among `outcomes`."""
+    return [o.code for o in outcomes if isinstance(o, Rejected)]
+
+
+def refusal(venue: Venue, raw: bytes) -> str:
+    """Code with which `raw` is not admitted, or "" (then it was applied).
+
+    Asserts that a refusal changes no byte of the state.
+    """
+    before = dump(venue.state)
+    entries = len(venue.journal)
+    try:
+        venue.submit(raw)
+    except Refused as error:
+        code = error.code
+    else:
+        return ""
+    assert dump(venue.state) == before, f"{code} changed the state"
+    assert len(venue.journal) == entries
+    return code
+
+
+def check_exits(state: State) -> None:
+    """Directly after an epoch: the leaves, their sums and the holdings agree to the atom."""
+    exits = sum(owner.exits[0] for owner in state.owners.values())
+    acks = sum(owner.acks[0] for owner in state.owners.values())
+    problems = [
+        (exits == state.holdings, f"exits sum to {exits}, holdings are {state.holdings}"),
+        (tuple(state.exit_tree.sums) == (exits + acks,), f"tree sums {state.exit_tree.sums}, {exits + acks}"),
+        (all(o.exits[0] >= 0 for o in state.owners.values()), "an exit is negative"),
+        (
+            all(o.posted == (tuple(o.exits), tuple(o.acks)) for o in state.owners.values()),
+            "a leaf is not what was last posted",
+        ),
+    ]
+    for fine, what in problems:
+        if not fine:
+            raise InvariantViolation("EXITS_WRONG", what)
+
+
+def replay(journal: Iterable[Recorded], start: Reducer | None = None) -> Reducer:
+    """Fold a journal again (from genesis, or on `start`), comparing the outcomes of every entry."""
+    reducer = start
+    for seq, entry in enumerate(journal):
+        envelope, body = decode_any_envelope(entry.raw)
+        if reducer is None:
+            assert isinstance(body, c.Genesis)
+            reducer = Reducer(body)
+        out = encode(reducer.apply(entry.time_us, envelope, body))
+        assert out == entry.outcomes, f"entry {seq} of the tail diverged"
+    assert reducer is not None
+    return reducer
+
+
+def total_equity(state: State) -> int:
+    return sum(equity(account) for account in state.accounts)
