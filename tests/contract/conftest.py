@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Both EVMs, each started once, and a chain that is clean again after every test."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import httpx
+import pytest
+
+from tests.contract.chain import Anvil, Chain, Embedded
+
+_INSTALLED = (
+    Path(__file__).resolve().parents[2] / "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
+)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Chain:
+    return Chain(Embedded())
+
+
+@pytest.fixture(scope="session")
+def anvil() -> Iterator[Chain]:
+    binary = Path(os.environ.get("NOVATE_TEST_ANVIL", _INSTALLED))
+    if not binary.is_file():
+        pytest.skip("anvil is not installed: run `npm ci` in contracts/, or set NOVATE_TEST_ANVIL")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([str(binary), "--hardfork", "prague", "--port", str(port), "--silent"])
+    try:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            yield Chain(_wait(Anvil(f"http://127.0.0.1:{port}", client), process))
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait(backend: Anvil, process: "subprocess.Popen[bytes]") -> Anvil:
+    for _ in range(200):
+        try:
+            backend.chain_id()
+        except httpx.TransportError:
+            assert process.poll() is None, "anvil ended by itself"
+            time.sleep(0.05)
+        else:
+            return backend
+    raise AssertionError("anvil did not answer within 10 seconds")
+
+
+@pytest.fixture(params=["embedded", "anvil"])
+def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
+    running = cast(Chain, request.getfixturevalue(request.param))
+    with running.sandbox():
+        yield running

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vault's formats, written down once more and as plainly as they are specified.
+
+Rules: nothing here is shared with the code under test, and nothing is fast. An exit tree is a dict of its
+leaves, and a node is computed by asking for both its children.
+"""
+
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+DEPTH = 20
+
+
+def u(value: int, bits: int) -> bytes:
+    return value.to_bytes(bits // 8, "big")
+
+
+def lanes_of(values: tuple[int, ...]) -> bytes:
+    return b"".join(u(value, 128) for value in values)
+
+
+def address(text: str) -> bytes:
+    return bytes.fromhex(text[2:])
+
+
+def exit_domain(chain_id: int, vault: str) -> bytes:
+    return sha256(b"novate/exit/v1" + u(chain_id, 256) + address(vault)).digest()
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One owner's leaf; amounts are atoms per lane."""
+
+    index: int
+    owner: str
+    exits: tuple[int, ...]
+    acks: tuple[int, ...]
+
+    def sums(self) -> tuple[int, ...]:
+        return tuple(e + a for e, a in zip(self.exits, self.acks, strict=True))
+
+    def hash(self, domain: bytes) -> bytes:
+        head = b"\x00" + domain + u(self.index, 32) + address(self.owner)
+        return sha256(head + lanes_of(self.exits) + lanes_of(self.acks)).digest()
+
+
+@dataclass(frozen=True)
+class Node:
+    hash: bytes
+    sums: tuple[int, ...]
+
+
+def join(left: Node, right: Node) -> Node:
+    preimage = b"\x01" + left.hash + lanes_of(left.sums) + right.hash + lanes_of(right.sums)
+    return Node(sha256(preimage).digest(), tuple(a + b for a, b in zip(left.sums, right.sums, strict=True)))
+
+
+def climb(node: Node, index: int, siblings: list[Node]) -> Node:
+    """The root over `node` at `index`, siblings from the leaf's level upwards."""
+    for level, sibling in enumerate(siblings):
+        node = join(sibling, node) if index >> level & 1 else join(node, sibling)
+    return node
+
+
+class Tree:
+    """The exit tree of these leaves, each at its index."""
+
+    def __init__(self, domain: bytes, lanes: int, leaves: list[Leaf]) -> None:
+        self.domain = domain
+        self.leaves = {leaf.index: leaf for leaf in leaves}
+        self._empty = [Node(sha256(b"\x02" + domain).digest(), (0,) * lanes)]
+        for _ in range(DEPTH):
+            self._empty.append(join(self._empty[-1], self._empty[-1]))
+
+    def node(self, level: int, index: int) -> Node:
+        if all(leaf >> level != index for leaf in self.leaves):
+            return self._empty[level]
+        if level == 0:
+            leaf = self.leaves[index]
+            return Node(leaf.hash(self.domain), leaf.sums())
+        return join(self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1))
+
+    def root(self) -> Node:
+        return self.node(DEPTH, 0)
+
+    def path(self, index: int) -> list[Node]:
+        return [self.node(level, (index >> level) ^ 1) for level in range(DEPTH)]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One deposit; `l1_time` is seconds."""
+
+    index: int
+    owner: str
+    asset: int
+    amount: int
+    l1_time: int
+    kind: int = 1
+    data: bytes = bytes(32)
+
+    def after(self, previous: bytes) -> bytes:
+        head = b"\x04" + previous + u(self.kind, 8) + u(self.index, 64) + address(self.owner)
+        tail = u(self.asset, 8) + u(self.amount, 128) + u(self.l1_time, 64) + self.data
+        return sha256(head + tail).digest()
+
+
+@dataclass(frozen=True)
+class Header:
+    """An epoch header; `replace` makes the false ones."""
+
+    domain: bytes
+    epoch: int
+    close_time_us: int
+    prev_header: bytes
+    exit_root: bytes
+    exit_sums: tuple[int, ...]
+    inbox_count: int
+    inbox_hash: bytes
+    diff_hash: bytes
+    l1_number: int
+    l1_hash: bytes
+    journal_size: int
+    tag: int = 3
+    version: int = 1
+    lanes: int = -1
+    peers_hash: bytes = bytes(32)
+    journal_root: bytes = field(default=sha256(b"journal").digest())
+    state_root: bytes = field(default=sha256(b"state").digest())
+    marks_hash: bytes = field(default=sha256(b"marks").digest())
+    params_hash: bytes = field(default=sha256(b"params").digest())
+    scenarios_hash: bytes = bytes(32)
+    attestors_hash: bytes = bytes(32)
+    ext_root: bytes = bytes(32)
+
+    def encode(self) -> bytes:
+        lanes = len(self.exit_sums) if self.lanes < 0 else self.lanes
+        return b"".join(
+            [
+                u(self.tag, 8),
+                u(self.version, 8),
+                self.domain,
+                u(lanes, 8),
+                u(self.epoch, 64),
+                u(self.close_time_us, 64),
+                self.prev_header,
+                self.peers_hash,
+                u(self.journal_size, 64),
+                self.journal_root,
+                self.state_root,
+                self.exit_root,
+                lanes_of(self.exit_sums),
+                u(self.inbox_count, 64),
+                self.inbox_hash,
+                self.marks_hash,
+                self.params_hash,
+                self.scenarios_hash,
+                self.attestors_hash,
+                self.diff_hash,
+                self.ext_root,
+                u(self.l1_number, 64),
+                self.l1_hash,
+            ]
+        )
+
+    def hash(self) -> bytes:
+        return sha256(self.encode()).digest()
+
+    def but(self, **changes: object) -> "Header":
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def diff_hash(chunks: list[bytes]) -> bytes:
+    return sha256(b"novate/diff/v1" + b"".join(sha256(chunk).digest() for chunk in chunks)).digest()
+
+
+def voucher(domain: bytes, owner: str, asset: int, cumulative: int, expiry: int) -> bytes:
+    head = b"\x05" + domain + address(owner) + u(asset, 8)
+    return sha256(head + u(cumulative, 128) + u(expiry, 64)).digest()
