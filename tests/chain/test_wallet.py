@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Key files are private and never overwritten; our hand-laid EIP-712 digests are eth-account's."""
+
+from pathlib import Path
+
+import pytest
+from eth_account import Account
+from eth_account.messages import encode_typed_data
+from eth_utils import keccak
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clearing.chain.errors import ChainError
+from clearing.chain.wallet import Wallet, checkpoint_digest, post_epoch_digest, recover
+
+KEYS = st.integers(1, 2**255).map(lambda n: n.to_bytes(32, "big"))
+HASHES = st.binary(min_size=32, max_size=32)
+
+
+def _digest(
+    chain_id: int, vault: bytes, primary: str, fields: list[tuple[str, str]], message: dict[str, object]
+) -> bytes:
+    address = "0x" + vault.hex()
+    domain = {"name": "Novate Vault", "version": "1", "chainId": chain_id, "verifyingContract": address}
+    types = {primary: [{"type": kind, "name": name} for kind, name in fields]}
+    signable = encode_typed_data(domain, types, message)
+    return keccak(b"\x19" + signable.version + signable.header + signable.body)
+
+
+@given(st.integers(1, 2**64), st.binary(min_size=20, max_size=20), HASHES, HASHES, st.integers(0, 2**64 - 1))
+def test_digests_are_eip_712(chain_id: int, vault: bytes, one: bytes, two: bytes, size: int) -> None:
+    posted = _digest(chain_id, vault, "PostEpoch", [("bytes32", "header")], {"header": one})
+    assert post_epoch_digest(chain_id, vault, one) == posted
+    fields = [("bytes32", "domain"), ("uint64", "size"), ("bytes32", "root")]
+    signed = _digest(chain_id, vault, "Checkpoint", fields, {"domain": one, "size": size, "root": two})
+    assert checkpoint_digest(chain_id, vault, one, size, two) == signed
+
+
+@given(KEYS, HASHES)
+def test_signatures_recover_to_the_wallets_address(key: bytes, digest: bytes) -> None:
+    wallet = Wallet(key)
+    assert wallet.address.hex() == Account.from_key(key).address[2:].lower()
+    signature = wallet.sign_digest(digest)
+    assert recover(digest, signature) == wallet.address
+    assert int.from_bytes(signature[32:64], "big") <= (2**256 - 1) // 2
+
+
+@given(st.binary(max_size=70), HASHES)
+def test_hostile_signatures_recover_without_raising(signature: bytes, digest: bytes) -> None:
+    assert len(recover(digest, signature)) in (0, 20)
+
+
+def test_key_files_round_trip_and_are_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    wallet = Wallet.create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Wallet.load(path).address == wallet.address
+    with pytest.raises(ChainError, match="never overwritten"):
+        Wallet.create(path)
+    assert wallet.address.hex() in repr(wallet)
+    assert path.read_text().strip() not in repr(wallet)
+
+
+def test_bad_key_files_are_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    with pytest.raises(ChainError, match="KEY_FILE: cannot read"):
+        Wallet.load(path)
+    Wallet.create(path)
+    path.chmod(0o644)
+    with pytest.raises(ChainError, match="chmod 600"):
+        Wallet.load(path)
+    path.chmod(0o600)
+    for text in ("", "zz", "00" * 32, "ff" * 32, "11" * 31):
+        path.write_text(text)
+        with pytest.raises(ChainError, match="KEY_FILE"):
+            Wallet.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ChainError, match="KEY_FILE"):
+        Wallet.load(path)
