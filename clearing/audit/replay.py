@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Replay: apply every entry's envelope again and compare the entry's bytes.
+
+Rules:
+- The first divergence ends the replay, with its seq: what follows it proves nothing.
+- An entry that the reducer would not have admitted (signature, key, nonce, deployment), or that is not
+  canonical, is a divergence as well: the operator could not have journalled it honestly.
+- Outcomes are compared as bytes. They are decoded only to say which field differs.
+- Memory is flat: entries pass in chunks, and only epochs are kept. Signatures of a chunk are checked
+  over threads before it is applied; they need no state.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from clearing.audit.headers import build_header
+from clearing.core.reducer import Reducer
+from clearing.core.state import State
+from clearing.model.codec import decode_any_envelope, decode_entry, decode_envelope, encode_entry
+from clearing.model.commands import Body, CloseEpoch, Envelope, Genesis, OperatorBatch
+from clearing.model.errors import NovateError, Refused
+from clearing.model.outcomes import EpochClosed, Outcome
+from clearing.model.signature import verify
+from journal.tree import Frontier, leaf_hashes
+from proofs.header import Header
+
+CHUNK: Final = 2_000
+
+
+class _Skim(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An entry with its outcomes left as bytes."""
+
+    seq: int
+    time_us: int
+    envelope: bytes
+    outcomes: msgspec.Raw
+
+
+_skim = msgspec.msgpack.Decoder(_Skim).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """Where the journal and the replay part. `what`: SEQUENCE, ENCODING, SIGNATURE, ADMISSION, TIME,
+    OUTCOMES, INVARIANT or SNAPSHOT; `fields` names each differing field with both values."""
+
+    seq: int
+    what: str
+    expected: str
+    found: str
+    fields: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        detail = "; ".join(self.fields) or f"the journal says {self.found}, replay {self.expected}"
+        return f"entry {self.seq}, {self.what}: {detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayedEpoch:
+    """An epoch as the replay closed it."""
+
+    outcome: EpochClosed
+    close_time_us: int
+    journal_size: int
+    header: Header
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What a replay found. `entries` were compared; `root` and `size` are of the log over them.
+
+    `state` is the final state (None when not even a genesis was read).
+    """
+
+    entries: int = 0
+    size: int = 0
+    root: bytes = b""
+    epochs: list[ReplayedEpoch] = field(default_factory=list)
+    state: State | None = None
+    divergence: Divergence | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.divergence is None
+
+
+class _Diverged(Exception):
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(str(divergence))
+        self.divergence = divergence
+
+
+@dataclass(slots=True)
+class _Item:
+    seq: int
+    data: bytes
+    time_us: int
+    raw: bytes
+    envelope: Envelope
+    body: Body
+    bad: Divergence | None = None
+
+
+def _difference(found: object, expected: object, where: str) -> Iterator[str]:
+    """Differing leaves of two values, as "path: journal X, replay Y"."""
+    if isinstance(found, msgspec.Struct) and type(found) is type(expected):
+        for name in found.__struct_fields__:
+            yield from _difference(
+                getattr(found, name), getattr(expected, name), f"{where} {type(found).__name__}.{name}"
+            )
+    elif found != expected:
+        yield f"{where}: the journal says {_shown(found)}, replay {_shown(expected)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return type(value).__name__ if isinstance(value, msgspec.Struct) else repr(value)
+
+
+def compare_outcomes(found: Sequence[Outcome], expected: Sequence[Outcome]) -> tuple[str, ...]:
+    """Which fields differ between journalled and replayed outcomes."""
+    lines: list[str] = []
+    for index in range(max(len(found), len(expected))):
+        if index >= len(found):
+            lines.append(f"outcomes[{index}]: missing from the journal, replay has {_shown(expected[index])}")
+        elif index >= len(expected):
+            lines.append(f"outcomes[{index}]: the journal has {_shown(found[index])}, replay has none")
+        else:
+            lines += _difference(found[index], expected[index], f"outcomes[{index}]")
+    return tuple(lines)
+
+
+def _read(seq: int, data: bytes) -> _Item:
+    """Decode an entry up to its body."""
+    try:
+        skim = _skim(data)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise _Diverged(Divergence(seq, "ENCODING", "an entry", f"bytes that are none ({error})")) from None
+    if skim.seq != seq:
+        raise _Diverged(Divergence(seq, "SEQUENCE", str(seq), str(skim.seq)))
+    try:
+        decode = decode_envelope if seq else decode_any_envelope
+        envelope, body = decode(skim.envelope)
+    except Refused as error:
+        raise _Diverged(Divergence(seq, "ADMISSION", f"a refusal ({error})", "an entry")) from None
+    return _Item(seq, data, skim.time_us, skim.envelope, envelope, body)
+
+
+def _check_signatures(items: Sequence[_Item]) -> None:
+    for item in items:
+        try:
+            verify(item.envelope, item.body)
+        except Exception as error:  # noqa: BLE001 - hostile bytes are a finding, whatever they break
+            item.bad = Divergence(item.seq, "SIGNATURE", f"a refusal ({error})", "an entry")
+
+
+class Replayer:
+    """Applies entries in order and compares.
+
+    From genesis it computes the log's roots itself. To start from a snapshot, give the restored
+    `reducer`, the `size` it stands at, the hash of the last header, and `root_at(size)` for the roots.
+    `on_epoch` is called while the state is still as it was at the close.
+    """
+
+    def __init__(
+        self,
+        reducer: Reducer | None = None,
+        size: int = 0,
+        prev_header_hash: bytes = bytes(32),
+        root_at: Callable[[int], bytes] | None = None,
+        on_epoch: "Callable[[Reducer, ReplayedEpoch], None] | None" = None,
+    ) -> None:
+        self.reducer = reducer
+        self.size = size
+        self.epochs: list[ReplayedEpoch] = []
+        self._prev_header_hash = prev_header_hash
+        self._root_at = root_at
+        self._on_epoch = on_epoch
+        self._frontier = Frontier()
+        self._unhashed: list[bytes] = []
+
+    def root(self) -> bytes:
+        """The log's root over everything applied so far."""
+        if self._root_at is not None:
+            return self._root_at(self.size)
+        if self._unhashed:
+            self._frontier, _ = self._frontier.extend(leaf_hashes(self._unhashed))
+            self._unhashed = []
+        return self._frontier.root()
+
+    def apply(self, item: _Item) -> None:
+        """Apply one entry. Raises `_Diverged`."""
+        if item.bad is not None:
+            raise _Diverged(item.bad)
+        reducer = self._reducer_for(item)
+        try:
+            outcomes = reducer.apply(item.time_us, item.envelope, item.body)
+            again = encode_entry(item.seq, item.time_us, item.raw, outcomes)
+        except NovateError as error:
+            what = (
+                "ADMISSION" if isinstance(error, Refused) else "TIME" if error.code == "TIME_WENT_BACK" else "INVARIANT"
+            )
+            raise _Diverged(Divergence(item.seq, what, f"a refusal ({error})", "an entry")) from None
+        if again != item.data:
+            raise _Diverged(self._explain(item, outcomes))
+        self.size += 1
+        if self._root_at is None:
+            self._unhashed.append(item.data)
+        body = item.body
+        if type(body) is OperatorBatch and type(body.commands[0]) is CloseEpoch:
+            self._close(reducer, item, outcomes)
+
+    def _reducer_for(self, item: _Item) -> Reducer:
+        if self.reducer is None:
+            if not isinstance(item.body, Genesis):
+                raise _Diverged(Divergence(item.seq, "ADMISSION", "a genesis", type(item.body).__name__))
+            try:
+                self.reducer = Reducer(item.body)
+            except NovateError as error:
+                raise _Diverged(Divergence(item.seq, "ADMISSION", f"a refusal ({error})", "an entry")) from None
+        return self.reducer
+
+    def _explain(self, item: _Item, outcomes: list[Outcome]) -> Divergence:
+        try:
+            found = decode_entry(item.data).outcomes
+        except NovateError as error:
+            return Divergence(item.seq, "ENCODING", "canonical outcomes", str(error))
+        fields = compare_outcomes(found, outcomes)
+        return Divergence(item.seq, "OUTCOMES", f"{len(outcomes)} outcomes", f"{len(found)} outcomes", fields)
+
+    def _close(self, reducer: Reducer, item: _Item, outcomes: list[Outcome]) -> None:
+        outcome = next((found for found in outcomes if isinstance(found, EpochClosed)), None)
+        if outcome is None:
+            return
+        genesis = reducer.state.genesis
+        header = build_header(genesis, outcome, item.time_us, self.size, self.root(), self._prev_header_hash)
+        self._prev_header_hash = header.hash()
+        epoch = ReplayedEpoch(outcome, item.time_us, self.size, header)
+        self.epochs.append(epoch)
+        if self._on_epoch is not None:
+            self._on_epoch(reducer, epoch)
+
+
+def _chunks(entries: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
+    source = iter(entries)
+    while chunk := list(islice(source, size)):
+        yield chunk
+
+
+def _decode_chunk(chunk: list[tuple[int, bytes]], first: int) -> tuple[list[_Item], Divergence | None]:
+    """Items up to the first one that does not decode or is out of sequence, and that fault."""
+    items: list[_Item] = []
+    try:
+        for offset, (seq, data) in enumerate(chunk):
+            if seq != first + offset:
+                raise _Diverged(Divergence(first + offset, "SEQUENCE", str(first + offset), str(seq)))
+            items.append(_read(seq, data))
+    except _Diverged as fault:
+        return items, fault.divergence
+    return items, None
+
+
+def _verify_chunk(items: list[_Item], pool: ThreadPoolExecutor | None, threads: int) -> None:
+    if pool is None or len(items) < 64:
+        _check_signatures(items)
+        return
+    step = -(-len(items) // threads)
+    list(pool.map(_check_signatures, [items[at : at + step] for at in range(0, len(items), step)]))
+
+
+def replay(
+    entries: Iterable[tuple[int, bytes]],
+    *,
+    check_signatures: bool = True,
+    threads: int = 2,
+    on_progress: Callable[[int], None] | None = None,
+    replayer: Replayer | None = None,
+) -> ReplayReport:
+    """Replay (seq, entry bytes) in order, from genesis unless a `replayer` stands elsewhere.
+
+    `on_progress` hears the number of entries compared, after each chunk. Never raises for what is in
+    the entries; errors of the iterable itself (a damaged journal) pass through.
+    """
+    worker = replayer if replayer is not None else Replayer()
+    report = ReplayReport()
+    pool = ThreadPoolExecutor(threads) if check_signatures and threads > 1 else None
+    try:
+        for chunk in _chunks(entries, CHUNK):
+            items, fault = _decode_chunk(chunk, worker.size)
+            if check_signatures:
+                _verify_chunk(items, pool, threads)
+            for item in items:
+                worker.apply(item)
+                report.entries += 1
+            if fault is not None:
+                raise _Diverged(fault)
+            worker.root()
+            if on_progress is not None:
+                on_progress(report.entries)
+    except _Diverged as diverged:
+        report.divergence = diverged.divergence
+    finally:
+        if pool is not None:
+            pool.shutdown()
+    report.size, report.root = worker.size, worker.root()
+    report.epochs = worker.epochs
+    report.state = worker.reducer.state if worker.reducer is not None else None
+    return report

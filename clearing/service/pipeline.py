@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From signed bytes to receipts, stage by stage over a batch.
+
+1. decode, strictly;
+2. verify signatures, split over threads: libsodium releases the interpreter's lock;
+3. apply in arrival order, under one time that never decreases, and encode the entries;
+4. commit all entries and sync once;
+5. sign one checkpoint, and only now hand out receipts.
+
+Rules:
+- What is refused in 1-3 is never journalled and changed nothing.
+- An identical retry (same key, same body) of something journalled recently gets its first receipt.
+  It is looked up only when the reducer refuses it, as it refuses every used nonce, so that the way
+  of new commands stays short.
+- Between 3 and 4 the state runs ahead of the journal. If 4 fails, or the reducer itself does, the
+  pipeline is halted for good: only a restart, which replays the journal, makes state and journal one
+  again. What precedes a faulty command in its batch is still committed.
+- No logging here: it would cost more than the matching.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from clearing.core import snapshot
+from clearing.core.reducer import Reducer
+from clearing.model.codec import decode_envelope, encode_entry
+from clearing.model.commands import Body, Envelope, OperatorBatch, OracleUpdate
+from clearing.model.errors import NovateError, Refused
+from clearing.model.outcomes import EpochClosed, Outcome
+from clearing.model.signature import verify
+from clearing.service.checkpoints import SignedCheckpoint
+from clearing.service.commit import Committer
+from journal import Head
+from proofs.log import leaf_hash
+
+_PARALLEL_FROM = 16  # below this, waking a thread costs more than it saves
+_Item = tuple[int, Envelope, Body]
+
+
+class Receipt:
+    """What became of one envelope. `entry` is the journal's bytes, the leaf of every proof.
+
+    `checkpoint` is the signed head of the commit that holds it.
+    """
+
+    __slots__ = ("checkpoint", "entry", "outcomes", "seq", "time_us")
+    checkpoint: SignedCheckpoint
+
+    def __init__(self, seq: int, time_us: int, entry: bytes, outcomes: list[Outcome]) -> None:
+        self.seq = seq
+        self.time_us = time_us
+        self.entry = entry
+        self.outcomes = outcomes
+
+    @property
+    def entry_hash(self) -> bytes:
+        """Leaf hash of the entry (32 bytes)."""
+        return leaf_hash(self.entry)
+
+
+class ClosedEpoch:
+    """An epoch as it stood when it closed, before the next command: what a header, proofs and a
+    restart are made of. `payload` is the state snapshot, `chunks` the diff; `head` is the journal
+    right after the closing entry, which ends its block."""
+
+    __slots__ = ("chunks", "head", "outcome", "payload", "seq", "time_us")
+    head: Head
+
+    def __init__(self, seq: int, time_us: int, outcome: EpochClosed, reducer: Reducer) -> None:
+        self.seq = seq
+        self.time_us = time_us
+        self.outcome = outcome
+        self.payload = snapshot.dump(reducer.state)
+        self.chunks = list(reducer.state.diff_chunks)
+
+
+def closing(outcomes: Sequence[Outcome]) -> EpochClosed | None:
+    """The EpochClosed among outcomes; a CloseEpoch stands alone, so there is one at most."""
+    return next((outcome for outcome in outcomes if isinstance(outcome, EpochClosed)), None)
+
+
+class Recent:
+    """Receipts of the last `limit` to twice `limit` entries, by what was signed with which key.
+
+    Two generations: dropping a whole dict is cheaper than removing its oldest key at each insert.
+    """
+
+    __slots__ = ("_limit", "_old", "_young")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._young: dict[bytes, Receipt] = {}
+        self._old: dict[bytes, Receipt] = {}
+
+    def add(self, envelope: Envelope, receipt: Receipt) -> None:
+        if len(self._young) >= self._limit:
+            self._old, self._young = self._young, {}
+        self._young[hashlib.sha256(envelope.key + envelope.body).digest()] = receipt
+
+    def find(self, envelope: Envelope) -> Receipt | None:
+        digest = hashlib.sha256(envelope.key + envelope.body).digest()
+        return self._young.get(digest) or self._old.get(digest)
+
+
+def _verify_all(items: Sequence[_Item]) -> list[tuple[int, Refused]]:
+    """The indexes whose signature does not hold, and why."""
+    bad: list[tuple[int, Refused]] = []
+    for index, envelope, body in items:
+        try:
+            verify(envelope, body)
+        except Refused as error:
+            bad.append((index, error))
+        except Exception as error:  # noqa: BLE001 - hostile bytes must not stop the venue
+            bad.append((index, Refused("BAD_SIGNATURE", f"cannot be verified: {type(error).__name__}")))
+    return bad
+
+
+def halted_error(cause: BaseException) -> NovateError:
+    """What callers are told after a fault: the cause's own code when it has one."""
+    if isinstance(cause, NovateError):
+        return NovateError(cause.code, f"{cause.message}; the operator has halted and must be restarted")
+    return NovateError("NODE_HALTED", f"the operator halted on a fault ({type(cause).__name__}); restart it")
+
+
+class Pipeline:
+    """The one writer's pipeline. Call `process` from one thread; readers of `reducer.state` hold
+    `lock`, and see only what is committed. `on_epoch` and `on_price` are called after the commit."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        reducer: Reducer,
+        *,
+        threads: int = 2,
+        recent: int = 16_384,
+        on_epoch: Callable[[ClosedEpoch], None] | None = None,
+        on_price: Callable[[], None] | None = None,
+    ) -> None:
+        self.committer = committer
+        self.reducer = reducer
+        self.lock = threading.Lock()
+        self.halted: BaseException | None = None
+        self.recent = Recent(recent)
+        self.on_epoch = on_epoch
+        self.on_price = on_price
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verify") if threads > 1 else None
+        self._epochs: list[ClosedEpoch] = []
+        self._prices = False
+
+    def close(self) -> None:
+        """Stop the verifying threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def process(self, raw: Sequence[bytes], now_us: int) -> list[Receipt | NovateError]:
+        """Receipts or errors, in order. `now_us` (microseconds UTC) is clamped to never decrease.
+
+        Raises nothing of its own: after a fault `halted` is set and everything is refused.
+        """
+        refusal = halted_error(self.halted) if self.halted is not None else self.committer.refusal()
+        if refusal is not None:
+            return [refusal] * len(raw)
+        results: list[Receipt | NovateError | None] = [None] * len(raw)
+        items = self._verified(raw, results)
+        with self.lock:
+            receipts = self._apply(raw, items, now_us, results)
+            if receipts:
+                self._commit(receipts, results)
+        self._tell()
+        assert None not in results, "every command gets an answer"
+        return results  # type: ignore[return-value]  # the line above
+
+    # --- stages 1 and 2 ---
+
+    def _verified(self, raw: Sequence[bytes], results: list[Receipt | NovateError | None]) -> list[_Item]:
+        items: list[_Item] = []
+        for index, data in enumerate(raw):
+            try:
+                envelope, body = decode_envelope(data)
+            except Refused as error:
+                results[index] = error
+            else:
+                items.append((index, envelope, body))
+        bad = self._bad_signatures(items)
+        if not bad:
+            return items
+        for index, fault in bad:
+            results[index] = fault
+        return [item for item in items if results[item[0]] is None]
+
+    def _bad_signatures(self, items: list[_Item]) -> list[tuple[int, Refused]]:
+        if self._pool is None or len(items) < _PARALLEL_FROM:
+            return _verify_all(items)
+        step = -(-len(items) // self._threads)
+        parts = [items[at : at + step] for at in range(0, len(items), step)]
+        return [found for part in self._pool.map(_verify_all, parts) for found in part]
+
+    # --- stage 3 ---
+
+    def _apply(
+        self,
+        raw: Sequence[bytes],
+        items: list[_Item],
+        now_us: int,
+        results: list[Receipt | NovateError | None],
+    ) -> list[tuple[int, Receipt]]:
+        """Apply in order; the receipts of what is to be committed, with their indexes."""
+        reducer, add = self.reducer, self.recent.add
+        apply = reducer.apply
+        time_us = max(now_us, reducer.state.time_us)
+        seq = first = self.committer.size
+        done: list[tuple[int, Receipt]] = []
+        for index, envelope, body in items:
+            try:
+                outcomes = apply(time_us, envelope, body)
+                entry = encode_entry(seq, time_us, raw[index], outcomes)
+            except Refused as error:
+                earlier = self.recent.find(envelope)
+                results[index] = earlier or error
+                if earlier is not None and earlier.seq >= first:
+                    done.append((index, earlier))  # a retry within the batch: it waits for the same commit
+                continue
+            except Exception as fault:  # noqa: BLE001 - the state may be half changed: never go on with it
+                self._halt(fault, results)
+                break
+            receipt = Receipt(seq, time_us, entry, outcomes)
+            add(envelope, receipt)
+            done.append((index, receipt))
+            seq += 1
+            kind = type(body)
+            if kind is OperatorBatch:
+                closed = closing(outcomes)
+                if closed is not None:
+                    self._epochs.append(ClosedEpoch(seq - 1, time_us, closed, reducer))
+            elif kind is OracleUpdate:
+                self._prices = True
+        return done
+
+    def _halt(self, fault: BaseException, results: list[Receipt | NovateError | None]) -> None:
+        self.halted = fault
+        error = halted_error(fault)
+        for index, result in enumerate(results):
+            if result is None:
+                results[index] = error
+
+    # --- stages 4 and 5 ---
+
+    def _commit(self, done: list[tuple[int, Receipt]], results: list[Receipt | NovateError | None]) -> None:
+        """Commit; receipts only for what is durable."""
+        first = self.committer.size
+        entries = {receipt.seq: receipt.entry for _, receipt in done}
+        fresh = [entries[seq] for seq in sorted(entries)]
+        try:
+            start = 0
+            for epoch in self._epochs:  # a closing entry ends its block: a snapshot belongs to a block's end
+                end = epoch.seq + 1 - first
+                epoch.head = self.committer.commit(fresh[start:end])
+                start = end
+            if start < len(fresh):
+                self.committer.commit(fresh[start:])
+        except Exception as fault:  # noqa: BLE001 - durable or not is unknown: only a restart can tell
+            self.halted = fault
+        size = self.committer.size
+        try:
+            checkpoint = self.committer.checkpoint(self.reducer.state)
+        except Exception as fault:  # noqa: BLE001 - without a key nothing can be acknowledged
+            self.halted, size = self.halted or fault, -1
+        lost = halted_error(self.halted) if self.halted is not None else None
+        for index, receipt in done:
+            if receipt.seq < size:
+                receipt.checkpoint = checkpoint
+                results[index] = receipt
+            else:
+                assert lost is not None, "a commit that returned covers every entry"
+                results[index] = lost
+        self._epochs = [epoch for epoch in self._epochs if epoch.seq < size]
+
+    def _tell(self) -> None:
+        epochs, self._epochs = self._epochs, []
+        prices, self._prices = self._prices, False
+        if self.on_epoch is not None:
+            for epoch in epochs:
+                self.on_epoch(epoch)
+        if prices and self.on_price is not None:
+            self.on_price()

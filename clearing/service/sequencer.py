@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The single writer: one thread, one queue, batches as large as what waits.
+
+Rules:
+- Whoever submits gets a future; it is resolved after the commit that holds the command, never before.
+- An adaptive batch: everything that waits, up to `max_batch`. An idle venue commits single commands
+  at the latency of one fsync; a busy one shares it.
+- The clock is read once per batch, here, and handed in: below this module time is data.
+- What is not a `NovateError` per command is fatal: every waiting future fails with NODE_HALTED,
+  `on_fatal` is told, and the process is expected to exit and recover from the journal.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from clearing.model.errors import NovateError, Refused
+from clearing.service.pipeline import Pipeline, Receipt
+
+Result = Receipt | NovateError
+
+
+class Sequencer:
+    """Owns the writer thread. `clock_us` gives microseconds UTC; `on_fatal` runs on the writer thread."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        clock_us: Callable[[], int],
+        *,
+        max_batch: int = 1_000,
+        max_waiting: int = 50_000,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.fatal: BaseException | None = None
+        self._clock_us = clock_us
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._on_fatal = on_fatal
+        self._waiting: deque[tuple[bytes, Future[Receipt]]] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
+        self._thread.start()
+
+    def submit(self, raw: bytes) -> Future[Receipt]:
+        """Queue one envelope. The future gives a `Receipt` or raises the `NovateError`."""
+        return self.submit_many((raw,))[0]
+
+    def submit_many(self, raws: Sequence[bytes]) -> list[Future[Receipt]]:
+        """Queue envelopes in order, under one lock."""
+        futures: list[Future[Receipt]] = [Future() for _ in raws]
+        refusal: NovateError | None = None
+        with self._wake:
+            if self.fatal is not None:
+                refusal = _halted()
+            elif self._closing:
+                refusal = Refused("SHUTTING_DOWN", "the operator is stopping; retry when it is back")
+            elif len(self._waiting) + len(raws) > self._max_waiting:
+                refusal = Refused("OVERLOADED", f"more than {self._max_waiting} commands wait; retry in a second")
+            else:
+                self._waiting.extend(zip(raws, futures, strict=True))
+                self._wake.notify()
+        if refusal is not None:
+            for future in futures:
+                future.set_exception(refusal)
+        return futures
+
+    @property
+    def waiting(self) -> int:
+        """Commands in the queue."""
+        return len(self._waiting)
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Commit everything that waits, then stop. Idempotent. Raises `NovateError` STILL_BUSY."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                raise NovateError("STILL_BUSY", f"the sequencer did not finish its queue in {timeout_s:g} s")
+
+    # --- the writer thread ---
+
+    def _take(self) -> list[tuple[bytes, Future[Receipt]]]:
+        """The next batch; empty only when closing and nothing waits."""
+        with self._wake:
+            while not self._waiting and not self._closing:
+                self._wake.wait()
+            count = min(len(self._waiting), self._max_batch)
+            return [self._waiting.popleft() for _ in range(count)]
+
+    def _run(self) -> None:
+        while batch := self._take():
+            try:
+                results = self.pipeline.process([raw for raw, _ in batch], self._clock_us())
+            except BaseException as error:  # noqa: BLE001 - whatever it was, nobody may be left waiting
+                self._stop(error, batch)
+                return
+            for (_, future), result in zip(batch, results, strict=True):
+                _resolve(future, result)
+            if self.pipeline.halted is not None:
+                self._stop(self.pipeline.halted, [])
+                return
+
+    def _stop(self, error: BaseException, batch: list[tuple[bytes, Future[Receipt]]]) -> None:
+        with self._wake:
+            self.fatal = error
+            batch = [*batch, *self._waiting]
+            self._waiting.clear()
+        for _, future in batch:
+            _resolve(future, _halted())
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+
+def _halted() -> NovateError:
+    return NovateError(
+        "NODE_HALTED", "the operator stopped on a fault; whether this was journalled is not known: retry"
+    )
+
+
+def _resolve(future: Future[Receipt], result: Result) -> None:
+    if not future.set_running_or_notify_cancel():
+        return  # the caller went away; what it sent is journalled all the same
+    if isinstance(result, NovateError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

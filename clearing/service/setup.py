@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new data directory: keys, configuration, and a journal whose first entry is the signed genesis.
+
+Rules: nothing that exists is overwritten. Keys come first (`layout.create_keys`), since a vault is
+deployed for the operator's address and the genesis names the vault; a set-up that was interrupted
+goes on with the keys it finds. The journal is created last and whole.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clearing.core.reducer import RULES_VERSION, Reducer
+from clearing.model.codec import decode_any_envelope, encode_entry
+from clearing.model.commands import Genesis, Vault
+from clearing.model.errors import NovateError
+from clearing.model.params import Instrument, Params
+from clearing.model.signature import public_key_of, sign
+from clearing.service.commit import named
+from clearing.service.config import FILE_NAME, Config, render, validate
+from clearing.service.layout import Keys, Layout, create_keys
+from journal import JournalError, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What is chosen once. Addresses have 20 bytes, `deployment` 32; `origin` is a domain name."""
+
+    deployment: bytes
+    origin: str
+    chain_id: int
+    vault: bytes
+    tokens: tuple[bytes, ...]
+    operator_address: bytes
+    treasury: bytes
+    instruments: tuple[Instrument, ...]
+    params: Params = Params()  # noqa: RUF009 - frozen
+
+
+def make_genesis(chosen: Deployment, keys: Keys) -> Genesis:
+    """The genesis of a deployment with these keys."""
+    return Genesis(
+        rules_version=RULES_VERSION,
+        deployment=chosen.deployment,
+        origin=chosen.origin,
+        operator_key=public_key_of(keys.operator),
+        operator_address=chosen.operator_address,
+        treasury=chosen.treasury,
+        vaults=(Vault(chosen.chain_id, chosen.vault, chosen.tokens),),
+        publishers=tuple(public_key_of(seed) for seed in keys.publishers),
+        instruments=chosen.instruments,
+        params=chosen.params,
+    )
+
+
+def genesis_entry(genesis: Genesis, seed: bytes, now_us: int) -> bytes:
+    """Entry 0, signed by the operator's seed. Raises `NovateError` INVALID_GENESIS, INVALID_PARAMS."""
+    raw = sign(genesis, seed)
+    envelope, body = decode_any_envelope(raw)
+    return encode_entry(0, now_us, raw, Reducer(genesis).apply(now_us, envelope, body))
+
+
+def init_data_dir(
+    data_dir: Path, chosen: Deployment, now_us: int, config: Config | None = None, publishers: int = 1
+) -> Genesis:
+    """Set a data directory up; returns its genesis. `now_us` is microseconds UTC.
+
+    Raises `NovateError` DATA_DIR_NOT_EMPTY, INVALID_GENESIS, INVALID_PARAMS, CONFIG_INVALID, KEY_FILE_*,
+    and the journal's codes.
+    """
+    layout = Layout(data_dir)
+    if layout.journal.exists() or (data_dir / FILE_NAME).exists():
+        raise NovateError("DATA_DIR_NOT_EMPTY", f"{data_dir} holds a deployment; choose another directory")
+    settings = validate(config or Config())
+    _check(chosen)
+    _make_directory(data_dir)
+    keys = create_keys(data_dir, publishers)
+    genesis = make_genesis(chosen, keys)
+    entry = genesis_entry(genesis, keys.operator, now_us)
+    try:
+        with Store.create(layout.journal, map_bytes=settings.journal_map_bytes) as store:
+            store.append([entry], store.head())
+    except JournalError as error:
+        raise named(error) from None
+    (data_dir / FILE_NAME).write_text(render(settings), encoding="utf-8")
+    return genesis
+
+
+def _check(chosen: Deployment) -> None:
+    sizes: Sequence[tuple[str, bytes, int]] = (
+        ("deployment", chosen.deployment, 32),
+        ("vault", chosen.vault, 20),
+        ("operator_address", chosen.operator_address, 20),
+        ("treasury", chosen.treasury, 20),
+        *(("token", token, 20) for token in chosen.tokens),
+    )
+    for name, value, length in sizes:
+        if len(value) != length:
+            raise NovateError("INVALID_GENESIS", f"{name} has {len(value)} bytes; it must have {length}")
+    allowed = "abcdefghijklmnopqrstuvwxyz0123456789.-"
+    if not 1 <= len(chosen.origin) <= 253 or any(letter not in allowed for letter in chosen.origin):
+        message = f"origin {chosen.origin!r} must be a domain name in lower case, such as novate.example"
+        raise NovateError("INVALID_GENESIS", message)
+
+
+def _make_directory(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise NovateError("DATA_DIR_UNUSABLE", f"{data_dir} cannot be created: {error.strerror}") from None

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the HTTP interface may see and do: the running parts behind one object, and nothing else."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any
+
+from clearing.core.state import State
+from clearing.model.commands import Genesis
+from clearing.model.errors import NovateError
+from clearing.service import views
+from clearing.service.checkpoints import SignedCheckpoint
+from clearing.service.epochs import EpochBook
+from clearing.service.pipeline import Pipeline, Receipt
+from clearing.service.prover import Prover
+from clearing.service.sequencer import Sequencer
+from journal import Store
+from proofs.log import leaf_hash
+
+
+class Venue:
+    """The running venue. `faults` gives the last error per background part, for GET /v1/status."""
+
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        sequencer: Sequencer,
+        book: EpochBook,
+        prover: Prover,
+        posted_epoch: Callable[[], int],
+        faults: Callable[[], dict[str, str]],
+    ) -> None:
+        self.store = store
+        self.book = book
+        self.prover = prover
+        self.posted_epoch = posted_epoch
+        self._pipeline = pipeline
+        self._sequencer = sequencer
+        self._faults = faults
+
+    @property
+    def state(self) -> State:
+        """Read it under `lock` only."""
+        return self._pipeline.reducer.state
+
+    @property
+    def lock(self) -> Lock:
+        return self._pipeline.lock
+
+    @property
+    def genesis(self) -> Genesis:
+        return self.state.genesis
+
+    def submit(self, raw: bytes) -> Future[Receipt]:
+        return self._sequencer.submit(raw)
+
+    def submit_many(self, raws: Sequence[bytes]) -> list[Future[Receipt]]:
+        return self._sequencer.submit_many(raws)
+
+    def checkpoint(self) -> SignedCheckpoint:
+        """The signed head of the last commit."""
+        latest = self._pipeline.committer.latest
+        if latest is None:
+            raise NovateError("NODE_HALTED", "no checkpoint was signed yet; the operator is starting or has halted")
+        return latest
+
+    def status(self) -> dict[str, Any]:
+        """Counters, the signed head, and what is wrong."""
+        checkpoint = self.checkpoint()
+        with self.lock:
+            counters = views.status(self.state)
+        halted = self._pipeline.halted or self._sequencer.fatal
+        return counters | {
+            "size": checkpoint.size,
+            "root": views.plain(checkpoint.root),
+            "posted_epoch": self.posted_epoch(),
+            "waiting": self._sequencer.waiting,
+            "halted": None if halted is None else getattr(halted, "code", type(halted).__name__),
+            "faults": self._faults(),
+        }
+
+    def proven_receipt(self, seq: int) -> dict[str, Any]:
+        """Entry, inclusion proof and the signed checkpoint that it leads to."""
+        checkpoint = self.checkpoint()
+        entry = self.store.entry(seq)
+        return {
+            "seq": seq,
+            "entry": views.plain(entry),
+            "entry_hash": views.plain(leaf_hash(entry)),
+            "proof": views.plain(self.store.inclusion(seq, checkpoint.size)),
+            "checkpoint": {
+                "size": checkpoint.size,
+                "root": views.plain(checkpoint.root),
+                "note": checkpoint.note,
+            },
+        }
+
+    def epochs(self, first: int, limit: int) -> dict[str, Any]:
+        """Closed epochs from `first` on, oldest first, at most `limit`."""
+        last = self.state.epoch
+        posted = self.posted_epoch()
+        found = []
+        for number in range(first, min(last, first + limit - 1) + 1):
+            record = self.book.load(number)
+            found.append({"epoch": number, "header_hash": views.plain(record.header_hash), "posted": number <= posted})
+        return {"last": last, "posted": posted, "epochs": found}

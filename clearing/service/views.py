@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""State, receipts and records as JSON values.
+
+Rules: bytes are 0x-hexadecimal; integers past 2^53 are decimal strings, since JavaScript would round
+them; structs carry their type's name. Functions that read the state expect its lock to be held.
+"""
+
+from typing import Any
+
+import msgspec
+
+from clearing.core.book import Order
+from clearing.core.margin import assess, headroom
+from clearing.core.state import Account, InstrumentState, Owner, State
+from clearing.model import ids
+from clearing.model.outcomes import Rejected
+from clearing.service.epochs import EpochRecord
+from clearing.service.pipeline import Receipt
+
+_SAFE = 2**53
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON, by the rules above."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return value if -_SAFE <= value <= _SAFE else str(value)
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, msgspec.Struct):
+        fields = {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {"type": type(value).__name__} | fields
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value]
+
+
+def receipt(found: Receipt) -> dict[str, Any]:
+    """What a submitter gets back. The inclusion proof is a request of its own: GET /v1/receipts/{seq}."""
+    checkpoint = found.checkpoint
+    return {
+        "seq": found.seq,
+        "time_us": found.time_us,
+        "entry_hash": plain(found.entry_hash),
+        "rejected": [plain(outcome) for outcome in found.outcomes if isinstance(outcome, Rejected)],
+        "outcomes": plain(found.outcomes),
+        "checkpoint": {"size": checkpoint.size, "root": plain(checkpoint.root), "note": checkpoint.note},
+    }
+
+
+def _order(order: Order) -> dict[str, Any]:
+    return {
+        "order_id": order.order_id,
+        "client_order_id": plain(order.client_order_id),
+        "instrument": order.slot.inst.id,
+        "side": "buy" if order.side == ids.BUY else "sell",
+        "price_atoms": order.price,
+        "open_lots": order.open_lots,
+        "expiry_us": plain(order.expiry_us),
+    }
+
+
+def account(found: Account) -> dict[str, Any]:
+    """Balances, margin, positions and open orders."""
+    equity, initial, maintenance = assess(found)
+    positions = [
+        {"instrument": slot.inst.id, "size_lots": slot.size, "entry_cost_atoms": plain(slot.entry_cost)}
+        | {"mark_atoms": slot.inst.mark}
+        for slot in found.slots.values()
+        if slot.size
+    ]
+    return {
+        "account": found.number,
+        "owner": plain(found.owner.address),
+        "sub": found.sub,
+        "cash_atoms": plain(found.cash),
+        "equity_atoms": plain(equity),
+        "margin_initial_atoms": plain(initial),
+        "margin_maintenance_atoms": plain(maintenance),
+        "free_atoms": plain(headroom(found)),
+        "maker_ppm": found.maker_ppm,
+        "taker_ppm": found.taker_ppm,
+        "positions": positions,
+        "orders": [_order(order) for order in found.orders.values()],
+    }
+
+
+def owner(found: Owner) -> dict[str, Any]:
+    """Accounts, session keys, and the exits of the last closed epoch."""
+    keys = [
+        {"key": plain(key.key), "scope": key.scope, "expiry_us": plain(key.expiry_us), "revoked": key.revoked}
+        | {"nonce": plain(key.nonces.high)}
+        for key in found.keys.values()
+    ]
+    return {
+        "owner": plain(found.address),
+        "leaf_index": found.leaf_index,
+        "accounts": [{"account": a.number, "sub": a.sub} for a in found.accounts],
+        "keys": keys,
+        "nonce": plain(found.nonces.high),
+        "exits_atoms": plain(found.exits),
+        "withdraw_acks_atoms": plain(found.acks),
+    }
+
+
+def instrument(inst: InstrumentState) -> dict[str, Any]:
+    """Specification and prices."""
+    prices = {
+        "index_atoms": inst.index,
+        "mark_atoms": inst.mark,
+        "index_time_us": plain(inst.index_time),
+        "funding_atoms_per_lot": plain(inst.funding_index),
+        "open_interest_lots": inst.open_interest,
+        "best_bid_atoms": inst.book.best(ids.BUY),
+        "best_ask_atoms": inst.book.best(ids.SELL),
+    }
+    fields = {name: plain(getattr(inst.spec, name)) for name in inst.spec.__struct_fields__}
+    return fields | prices
+
+
+def _levels(inst: InstrumentState, side: int, depth: int) -> list[dict[str, int]]:
+    found = []
+    levels = inst.book.sides[side]
+    for key in reversed(levels.keys[-depth:]):
+        lots = count = 0
+        order = levels.levels[key].head
+        while order is not None:
+            lots, count, order = lots + order.open_lots, count + 1, order.next
+        found.append({"price_atoms": abs(key), "size_lots": lots, "orders": count})
+    return found
+
+
+def book(inst: InstrumentState, depth: int) -> dict[str, Any]:
+    """The best `depth` levels of both sides."""
+    return {
+        "instrument": inst.id,
+        "bids": _levels(inst, ids.BUY, depth),
+        "asks": _levels(inst, ids.SELL, depth),
+    }
+
+
+def epoch(record: EpochRecord, posted_epoch: int) -> dict[str, Any]:
+    """A closed epoch: commitment, header bytes and chunk hashes."""
+    return {
+        "epoch": record.epoch,
+        "posted": record.epoch <= posted_epoch,
+        "journal_size": record.snapshot_seq,
+        "header": plain(record.header),
+        "header_hash": plain(record.header_hash),
+        "chunk_hashes": plain(record.chunk_hashes),
+        "outcome": plain(record.outcome),
+    }
+
+
+def status(state: State) -> dict[str, Any]:
+    """The venue's counters."""
+    return {
+        "deployment": plain(state.deployment),
+        "origin": state.genesis.origin,
+        "time_us": plain(state.time_us),
+        "accounts": len(state.accounts),
+        "open_orders": len(state.orders),
+        "epoch": state.epoch,
+        "inbox_count": state.inbox_count,
+        "holdings_atoms": plain(state.holdings),
+    }
