@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`novate audit replay` and `novate journal fsck`: is the journal what it says, and whole?"""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clearing.cli.options import json_option
+from clearing.cli.output import DIVERGED, ERROR, emit, note, reports_errors
+
+if TYPE_CHECKING:
+    from clearing.audit.replay import ReplayReport
+
+
+@click.group()
+def audit() -> None:
+    """Replay the journal against itself and the chain."""
+
+
+@audit.command("replay")
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Journal or data directory.",
+)
+@click.option("--api", help="Read the journal from the operator at this URL instead.")
+@click.option("--rpc", envvar="NOVATE_RPC", help="Compare every posted header with the chain at this URL.")
+@click.option("--vault", envvar="NOVATE_VAULT", help="The vault's address, with --rpc.")
+@click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")
+@json_option
+@reports_errors
+def replay_command(
+    journal: Path | None,
+    api: str | None,
+    rpc: str | None,
+    vault: str | None,
+    no_signatures: bool,
+    as_json: bool,
+) -> None:
+    """Apply every command again, compare every outcome, rebuild every root.
+
+    Exits 5 at the first difference, and says which entry and which field.
+    """
+    from clearing.audit.replay import replay
+    from clearing.cli.sources import entries
+
+    if (rpc is None) != (vault is None):
+        raise click.UsageError("--rpc and --vault go together")
+    started = time.perf_counter()
+    show = sys.stderr.isatty()
+
+    def progress(count: int) -> None:
+        if show:
+            rate = count / (time.perf_counter() - started)
+            click.echo(f"\rreplayed {count:,} entries, {rate:,.0f}/s ", err=True, nl=False)
+
+    report = replay(entries(journal, api), check_signatures=not no_signatures, on_progress=progress)
+    if show:
+        click.echo("", err=True)
+    seconds = time.perf_counter() - started
+    findings = _against_chain(report, rpc, vault)
+    _tell(report, findings, rpc is not None, not no_signatures, seconds, as_json)
+    if report.divergence is not None or findings:
+        raise SystemExit(DIVERGED)
+
+
+def _against_chain(report: "ReplayReport", rpc: str | None, vault: str | None) -> list[str]:
+    if rpc is None or vault is None or report.divergence is not None:
+        return []
+    from clearing.audit.chain import compare_with_chain
+    from clearing.cli.options import vault_client
+
+    return [str(finding) for finding in compare_with_chain(report, vault_client(rpc, vault))]
+
+
+def _tell(
+    report: "ReplayReport", findings: list[str], chain: bool, signatures: bool, seconds: float, as_json: bool
+) -> None:
+    data: dict[str, Any] = {
+        "ok": report.divergence is None and not findings,
+        "entries": report.entries,
+        "root": report.root,
+        "epochs": len(report.epochs),
+        "signatures_checked": signatures,
+        "chain_compared": chain and report.divergence is None,
+        "divergence": str(report.divergence) if report.divergence else None,
+        "findings": findings,
+        "seconds": round(seconds, 3),
+    }
+    lines = [f"replayed {report.entries:,} entries in {seconds:.1f} s, root 0x{report.root.hex()}"]
+    for epoch in report.epochs:
+        root = epoch.outcome.exit_root.hex()[:16]
+        lines.append(
+            f"epoch {epoch.outcome.epoch}: exit root {root}…, sum {epoch.outcome.exit_sums[0]:,} atoms"
+        )
+    if report.divergence is not None:
+        lines.append(f"DIVERGED at {report.divergence}")
+    lines += [f"CHAIN DIFFERS: {finding}" for finding in findings]
+    if data["ok"]:
+        lines.append(
+            "every outcome recomputed" + (" and every posted root is the journal's" if chain else "")
+        )
+    emit(data, as_json, lines)
+
+
+@click.group()
+def journal() -> None:
+    """Check the journal's files."""
+
+
+@journal.command("fsck")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@reports_errors
+def fsck_command(directory: Path, as_json: bool) -> None:
+    """Re-derive every block hash, tile and the head from the bytes in DIRECTORY."""
+    from clearing.cli.sources import journal_path
+    from journal.fsck import fsck
+
+    report = fsck(journal_path(directory))
+    problems = [{"code": p.code, "reason": p.reason, "seq": p.seq} for p in report.problems]
+    data = {
+        "ok": report.ok,
+        "entries": report.entries,
+        "blocks": report.blocks,
+        "root": report.root,
+        "first_bad_seq": report.first_bad_seq,
+        "problems": problems,
+        "warnings": list(report.warnings),
+    }
+    emit(data, as_json, list(report.lines()))
+    if not report.ok:
+        note("novate: JOURNAL_CORRUPT: restore the data directory from a backup or a mirror")
+        raise SystemExit(ERROR)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entry point: the command tree, each command loaded only when it runs."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": (
+        "clearing.cli.demo",
+        "demo",
+        "The whole story in one run: trade, verify, audit, walk away.",
+    ),
+    "operator": ("clearing.cli.operator", "operator", "Set up and run the venue."),
+    "vault": (
+        "clearing.cli.vault",
+        "vault",
+        "Deploy the vault, or check one against the artifacts.",
+    ),
+    "deposit": ("clearing.cli.vault", "deposit", "Pay into the vault from a wallet."),
+    "exit": (
+        "clearing.cli.leave",
+        "leave",
+        "Leave with chain data alone, operator or not.",
+    ),
+    "claim": (
+        "clearing.cli.leave",
+        "claim",
+        "Collect an acknowledged withdrawal from the vault.",
+    ),
+    "key": ("clearing.cli.member", "key", "Create, register and revoke session keys."),
+    "account": (
+        "clearing.cli.member",
+        "account",
+        "Balances, positions and orders of an account.",
+    ),
+    "order": ("clearing.cli.member", "order", "Place and cancel orders."),
+    "withdraw": (
+        "clearing.cli.member",
+        "withdraw",
+        "Ask the operator to acknowledge a withdrawal.",
+    ),
+    "proof": ("clearing.cli.proof", "proof", "Fetch proof bundles."),
+    "verify": ("clearing.cli.proof", "verify", "Verify a proof bundle, step by step."),
+    "audit": (
+        "clearing.cli.audit",
+        "audit",
+        "Replay the journal against itself and the chain.",
+    ),
+    "journal": ("clearing.cli.audit", "journal", "Check the journal's files."),
+    "ingest": (
+        "clearing.cli.ingest",
+        "ingest",
+        "Feed recorded order flow through the sequencer.",
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when asked for, so that --help answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry[2]) for name, entry in _COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"novate {version('novate')}")
+        ctx.exit()
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    callback=_version,
+    expose_value=False,
+    is_eager=True,
+    help="Show the version.",
+)
+def main(**_: Any) -> None:
+    """Novate: a clearinghouse for crypto derivatives that nobody has to trust.
+
+    Exit codes: 0 ok, 1 error, 2 usage, 3 proof invalid, 4 could not check, 5 replay diverged.
+    """

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Commands of a member: session keys, accounts, orders, withdrawals."""
+
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clearing.cli.options import account_option, api_option, json_option, key_option, wallet_option
+from clearing.cli.output import emit, fail, note, parse_address, parse_usd, reports_errors, usd
+from clearing.model import ids
+
+if TYPE_CHECKING:
+    from clearing.client.session import Session
+    from clearing.model.commands import MemberCommand, RegisterKey, RevokeKey
+
+_SCOPES = {"trade": ids.SCOPE_TRADE, "withdraw": ids.SCOPE_WITHDRAW, "transfer": ids.SCOPE_TRANSFER}
+_DAY_US = 86_400_000_000
+
+
+def read_seed(path: Path) -> bytes:
+    """A 32-byte key from a file of 64 hex digits that only its owner may read."""
+    from clearing.service.layout import read_key
+
+    return read_key(path)
+
+
+def _session(api: str, account: int, key: Path) -> "Session":
+    from clearing.client.http import ApiClient
+    from clearing.client.session import Session
+
+    client = ApiClient(api)
+    deployment = bytes.fromhex(str(client.status()["deployment"])[2:])
+    return Session(client, deployment, account, read_seed(key))
+
+
+def _submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
+    receipt = _session(api, account, key).submit(command)
+    _show(receipt, as_json)
+
+
+def _show(receipt: dict[str, Any], as_json: bool) -> None:
+    """What became of it; a rejection is journalled and ends with its code."""
+    lines = [
+        f"seq {receipt['seq']}, entry {receipt['entry_hash'][:18]}…, journal size {receipt['checkpoint']['size']}"
+    ]
+    for outcome in receipt["outcomes"]:
+        fields = ", ".join(f"{name}={value}" for name, value in outcome.items() if name != "type")
+        lines.append(f"  {outcome['type']}: {fields}")
+    emit(receipt, as_json, lines)
+    if receipt["rejected"]:
+        from clearing.model.errors import REJECTIONS
+
+        code = receipt["rejected"][0]["code"]
+        fail(code, REJECTIONS.get(code, "the reducer refused it"))
+
+
+# --- keys ---
+
+
+@click.group()
+def key() -> None:
+    """Create, register and revoke session keys."""
+
+
+@key.command("new")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--wallet", "is_wallet", is_flag=True, help="A wallet (secp256k1) instead of a session key.")
+@json_option
+@reports_errors
+def new(file: Path, is_wallet: bool, as_json: bool) -> None:
+    """Write a fresh key to FILE (mode 0600); an existing file is never overwritten."""
+    if is_wallet:
+        from clearing.chain.wallet import Wallet
+
+        emit({"file": file, "address": Wallet.create(file).address}, as_json)
+        return
+    from clearing.model.signature import public_key_of
+    from clearing.service.layout import write_key
+
+    seed = secrets.token_bytes(32)
+    write_key(file, seed)
+    emit({"file": file, "public_key": public_key_of(seed)}, as_json)
+
+
+@key.command("register")
+@api_option
+@wallet_option
+@key_option
+@click.option("--scope", default="trade,withdraw,transfer", show_default=True, help="What the key may do.")
+@click.option("--days", default=30, show_default=True, help="How long it lives.")
+@json_option
+@reports_errors
+def register(api: str, wallet: Path, key: Path, scope: str, days: int, as_json: bool) -> None:
+    """Let the session key act for the wallet's accounts; signed by the wallet (EIP-712)."""
+    from clearing.model.commands import RegisterKey
+    from clearing.model.signature import public_key_of
+
+    unknown = [name for name in scope.split(",") if name not in _SCOPES]
+    if unknown or days < 1:
+        raise click.UsageError(f"--scope is any of {','.join(_SCOPES)}, and --days at least 1")
+    bits = sum({_SCOPES[name] for name in scope.split(",")})
+    now = time.time_ns() // 1_000
+    public = public_key_of(read_seed(key))
+
+    def action(owner: bytes) -> "RegisterKey":
+        return RegisterKey(owner, public, bits, now + days * _DAY_US, now, secrets.token_bytes(32))
+
+    _owner_action(api, wallet, action, as_json)
+
+
+@key.command("revoke")
+@api_option
+@wallet_option
+@click.option("--public", required=True, help="The key's public half, as `account show --owner` lists it.")
+@json_option
+@reports_errors
+def revoke(api: str, wallet: Path, public: str, as_json: bool) -> None:
+    """Take a session key's rights away; signed by the wallet."""
+    from clearing.model.commands import RevokeKey
+
+    try:
+        raw = bytes.fromhex(public.removeprefix("0x"))
+    except ValueError:
+        raise click.UsageError(f"--public {public!r} is not hex") from None
+
+    def action(owner: bytes) -> "RevokeKey":
+        return RevokeKey(owner, raw, time.time_ns() // 1_000)
+
+    _owner_action(api, wallet, action, as_json)
+
+
+def _owner_action(api: str, wallet: Path, make: Any, as_json: bool) -> None:
+    from clearing.chain.wallet import Wallet
+    from clearing.client.http import ApiClient
+    from clearing.model.signature import sign_owner
+
+    owner = Wallet.load(wallet).address
+    with ApiClient(api) as client:
+        deployment = bytes.fromhex(str(client.status()["deployment"])[2:])
+        _show(client.submit(sign_owner(deployment, make(owner), read_seed(wallet))), as_json)
+
+
+# --- accounts ---
+
+
+@click.group()
+def account() -> None:
+    """Balances, positions and orders of an account."""
+
+
+@account.command("show")
+@click.argument("number", type=int, required=False)
+@click.option("--owner", help="Show an owner (address): accounts, keys, exits.")
+@api_option
+@json_option
+@reports_errors
+def show(number: int | None, owner: str | None, api: str, as_json: bool) -> None:
+    """Show account NUMBER, or with --owner the owner's accounts and keys."""
+    from clearing.client.http import ApiClient
+
+    if (number is None) == (owner is None):
+        raise click.UsageError("give an account NUMBER or --owner ADDRESS")
+    with ApiClient(api) as client:
+        if owner is not None:
+            emit(client.owner(parse_address(owner, "--owner")), as_json)
+            return
+        assert number is not None
+        found = client.account(number)
+    emit(found, as_json, _account_lines(found))
+
+
+def _account_lines(found: dict[str, Any]) -> list[str]:
+    lines = [f"account {found['account']} of {found['owner']} (sub {found['sub']})"]
+    names = ("equity", "margin_initial", "margin_maintenance", "free", "cash")
+    lines += [f"  {name:<20}{usd(int(found[name + '_atoms'])):>24}" for name in names]
+    for position in found["positions"]:
+        size, mark = int(position["size_lots"]), int(position["mark_atoms"])
+        gain = size * mark - int(position["entry_cost_atoms"])
+        lines.append(
+            f"  position  instrument {position['instrument']}: {size:+,} lots at mark {usd(mark)}, P&L {usd(gain)}"
+        )
+    for order in found["orders"]:
+        price = usd(int(order["price_atoms"]))
+        what = f"{order['side']} {order['open_lots']:,} lots of {order['instrument']} at {price}"
+        lines.append(f"  order     {order['client_order_id']}: {what}")
+    return lines
+
+
+# --- orders ---
+
+
+@click.group()
+def order() -> None:
+    """Place and cancel orders."""
+
+
+@order.command("place")
+@click.argument("instrument", type=int)
+@click.argument("side", type=click.Choice(["buy", "sell"]))
+@click.argument("lots", type=int)
+@click.argument("price")
+@account_option
+@key_option
+@api_option
+@click.option("--client-id", type=int, help="Your id for the order; the time in microseconds by default.")
+@click.option("--type", "kind", type=click.Choice(["limit", "market"]), default="limit", show_default=True)
+@click.option("--tif", type=click.Choice(["gtc", "ioc", "fok", "gtt"]), default="gtc", show_default=True)
+@click.option("--expires-in", type=int, help="Seconds until a gtt order expires.")
+@click.option("--post-only", is_flag=True)
+@click.option("--reduce-only", is_flag=True)
+@click.option(
+    "--stp", type=click.Choice(["off", "taker", "maker", "both"]), default="taker", show_default=True,
+    help="Self-trade prevention: whose order is cancelled.",
+)  # fmt: skip
+@json_option
+@reports_errors
+def place(
+    instrument: int, side: str, lots: int, price: str, account: int, key: Path, api: str, client_id: int | None,
+    kind: str, tif: str, expires_in: int | None, post_only: bool, reduce_only: bool, stp: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Place an order for LOTS lots at PRICE per lot (for a market order: the worst price)."""
+    from clearing.model.commands import PlaceOrder
+
+    now = time.time_ns() // 1_000
+    command = PlaceOrder(
+        instrument=instrument,
+        side=ids.BUY if side == "buy" else ids.SELL,
+        price_atoms=parse_usd(price),
+        size_lots=lots,
+        client_order_id=client_id or now,
+        kind=("limit", "market").index(kind),
+        tif=("gtc", "ioc", "fok", "gtt").index(tif),
+        post_only=post_only,
+        reduce_only=reduce_only,
+        stp=("off", "taker", "maker", "both").index(stp),
+        expiry_us=now + expires_in * 1_000_000 if expires_in else 0,
+    )
+    _submit(api, account, key, command, as_json)
+
+
+@order.command("cancel")
+@click.argument("client_id", type=int, required=False)
+@click.option("--all", "every", is_flag=True, help="Cancel every open order of the account.")
+@account_option
+@key_option
+@api_option
+@json_option
+@reports_errors
+def cancel(client_id: int | None, every: bool, account: int, key: Path, api: str, as_json: bool) -> None:
+    """Cancel the order with your CLIENT_ID, or --all."""
+    from clearing.model.commands import CancelAll, CancelOrder
+
+    if every == (client_id is not None):
+        raise click.UsageError("give a CLIENT_ID or --all")
+    command: MemberCommand = CancelAll() if client_id is None else CancelOrder(client_id)
+    _submit(api, account, key, command, as_json)
+
+
+@click.command()
+@click.argument("amount")
+@account_option
+@key_option
+@api_option
+@json_option
+@reports_errors
+def withdraw(amount: str, account: int, key: Path, api: str, as_json: bool) -> None:
+    """Ask the operator to acknowledge a withdrawal of AMOUNT; claim it when its epoch is final."""
+    from clearing.model.commands import Withdraw
+
+    _submit(api, account, key, Withdraw(0, 0, parse_usd(amount)), as_json)
+    note("claimable on-chain once the epoch that carries it is final: novate claim")

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`novate operator init|run|rotate`: set up and run the venue."""
+
+import time
+from pathlib import Path
+
+import click
+
+from clearing.cli.options import json_option
+from clearing.cli.output import emit, note, parse_address, reports_errors
+from clearing.model.params import Instrument
+
+_data = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+
+
+@click.group()
+def operator() -> None:
+    """Set up and run the venue."""
+
+
+@operator.command("keys")
+@_data
+@click.option("--publishers", default=1, show_default=True, help="Oracle publishers whose keys to make.")
+@json_option
+@reports_errors
+def keys(directory: Path, publishers: int, as_json: bool) -> None:
+    """Make the operator's keys in DIRECTORY; existing ones are kept. The first step of a deployment."""
+    from clearing.chain.wallet import Wallet
+    from clearing.model.signature import public_key_of
+    from clearing.service.layout import create_keys
+
+    made = create_keys(directory, publishers)
+    emit(
+        {
+            "directory": directory,
+            "operator_key": public_key_of(made.operator),
+            "operator_address": Wallet(made.operator_secp256k1).address,
+            "publishers": ["0x" + public_key_of(seed).hex() for seed in made.publishers],
+        },
+        as_json,
+    )
+
+
+@operator.command("init")
+@_data
+@click.option("--rpc", envvar="NOVATE_RPC", required=True, help="Endpoint of the vault's chain.")
+@click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
+@click.option("--confirmations", default=12, show_default=True, help="Blocks until L1 counts as final.")
+@click.option(
+    "--origin", default="novate.local", show_default=True, help="Domain name in the journal's origin."
+)
+@click.option("--publishers", default=1, show_default=True, help="Oracle publishers.")
+@click.option(
+    "--instruments",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="JSON list of instruments; BTC-PERP and ETH-PERP without it.",
+)
+@json_option
+@reports_errors
+def init(
+    directory: Path,
+    rpc: str,
+    vault: str,
+    confirmations: int,
+    origin: str,
+    publishers: int,
+    instruments: Path | None,
+    as_json: bool,
+) -> None:
+    """Write configuration and genesis into DIRECTORY for a deployed vault; nothing is overwritten."""
+    from clearing.chain.deploy import require_verified, verify_deployment
+    from clearing.chain.rpc import Rpc
+    from clearing.chain.vault import VaultClient
+    from clearing.chain.wallet import Wallet
+    from clearing.service.config import Config
+    from clearing.service.layout import create_keys
+    from clearing.service.setup import Deployment, init_data_dir
+
+    client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"))
+    require_verified(verify_deployment(client.rpc, client.address))
+    made = create_keys(directory, publishers)
+    address = Wallet(made.operator_secp256k1).address
+    if address != client.operator():
+        raise click.UsageError(
+            f"the vault's operator is 0x{client.operator().hex()}, the key in {directory} is 0x{address.hex()}; "
+            "deploy with: novate vault deploy --operator"
+        )
+    chosen = Deployment(
+        deployment=client.deployment_id(),
+        origin=origin,
+        chain_id=client.rpc.chain_id(),
+        vault=client.address,
+        tokens=tuple(client.tokens()),
+        operator_address=address,
+        treasury=client.treasury(),
+        instruments=_instruments(instruments),
+    )
+    config = Config(rpc_url=rpc, confirmations=confirmations)
+    genesis = init_data_dir(directory, chosen, time.time_ns() // 1_000, config, publishers)
+    emit({"directory": directory, "deployment": genesis.deployment, "vault": client.address}, as_json)
+    note(f"edit {directory}/config.toml if needed, then: novate operator run {directory}")
+
+
+def _instruments(path: Path | None) -> tuple[Instrument, ...]:
+    import msgspec
+
+    if path is None:
+        return (
+            Instrument(1, "BTC-PERP", "BTC", 1_000, 1_000_000, 50_000, 30_000),
+            Instrument(2, "ETH-PERP", "ETH", 100, 10_000_000, 50_000, 30_000),
+        )
+    try:
+        rows = msgspec.json.decode(path.read_bytes())
+        return tuple(msgspec.convert(list(row.values()), Instrument) for row in rows)
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        names = ", ".join(Instrument.__struct_fields__)
+        raise click.UsageError(
+            f"{path}: {error}; give a list of objects with, in this order, {names}"
+        ) from None
+
+
+@operator.command("run")
+@_data
+@click.option("--host", help="Address to listen on; from config.toml by default.")
+@click.option("--port", type=int, help="Port; 0 chooses a free one.")
+@click.option(
+    "--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the port here once it serves."
+)
+@click.option("--rpc", help="Endpoint of the chain; from config.toml by default.")
+@click.option("--epoch-seconds", type=int, help="How often to post an epoch.")
+@reports_errors
+def run(
+    directory: Path,
+    host: str | None,
+    port: int | None,
+    port_file: Path | None,
+    rpc: str | None,
+    epoch_seconds: int | None,
+) -> None:
+    """Run sequencer, HTTP interface, chain intake and epoch poster over DIRECTORY, until SIGTERM."""
+    from clearing.service.node import run_operator
+
+    raise SystemExit(run_operator(directory, host, port, rpc, epoch_seconds, port_file))

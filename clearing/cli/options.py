@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that many commands share, with their environment variables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from clearing.cli.output import parse_address
+
+if TYPE_CHECKING:
+    from clearing.chain.vault import VaultClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+api_option = click.option(
+    "--api",
+    envvar="NOVATE_API",
+    default="http://127.0.0.1:8640",
+    show_default=True,
+    help="The operator's URL.",
+)
+rpc_option = click.option(
+    "--rpc", envvar="NOVATE_RPC", required=True, help="URL of an Ethereum JSON-RPC endpoint."
+)
+vault_option = click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
+wallet_option = click.option(
+    "--wallet",
+    envvar="NOVATE_WALLET",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the wallet's private key (hex, mode 0600).",
+)
+key_option = click.option(
+    "--key",
+    envvar="NOVATE_KEY",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the session key (hex, mode 0600).",
+)
+account_option = click.option(
+    "--account", envvar="NOVATE_ACCOUNT", required=True, type=int, help="Account number."
+)
+
+
+def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClient":
+    """A client of the vault at `rpc`, which must have code there; with a wallet it can send."""
+    from clearing.chain.rpc import Rpc
+    from clearing.chain.vault import VaultClient
+    from clearing.chain.wallet import Wallet
+
+    signer = Wallet.load(wallet) if wallet is not None else None
+    client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"), signer)
+    client.require_code()
+    return client

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How commands speak: exit codes, JSON or text on stdout, errors and progress on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+
+OK, ERROR, USAGE, PROOF_INVALID, COULD_NOT_CHECK, DIVERGED = range(6)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def fail(code: str, message: str, status: int = ERROR) -> NoReturn:
+    """End with a stable code and a sentence that helps, on stderr."""
+    click.echo(f"novate: {code}: {message}", err=True)
+    raise SystemExit(status)
+
+
+def note(text: str) -> None:
+    """Progress, to stderr."""
+    click.echo(text, err=True)
+
+
+def emit(data: Mapping[str, Any], as_json: bool, lines: Iterable[str] | None = None) -> None:
+    """Data to stdout: one JSON object, or the given lines (default: aligned key-value pairs)."""
+    if as_json:
+        click.echo(json.dumps(data, indent=2, sort_keys=False, default=_plain))
+        return
+    if lines is None:
+        width = max((len(key) for key in data), default=0)
+        lines = [f"{key.ljust(width)}  {_text(value)}" for key, value in data.items()]
+    for line in lines:
+        click.echo(line)
+
+
+def _plain(value: object) -> object:
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, (dict, list, tuple)):
+        return json.dumps(value, default=_plain)
+    return str(value)
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn every error with a stable code into one line and an exit status, never a traceback.
+
+    A fault on the way to the chain or the operator means that nothing could be checked (4).
+    """
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (click.ClickException, click.Abort, SystemExit):
+            raise
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise SystemExit(ERROR) from None
+        except KeyboardInterrupt:
+            fail("INTERRUPTED", "stopped by the user; nothing is left half done")
+        except OSError as error:
+            fail("IO_ERROR", f"{error}; check the path and its permissions")
+        except Exception as error:
+            code = getattr(error, "code", None)
+            if not isinstance(code, str):
+                raise
+            unreachable = code in (
+                "RPC_UNREACHABLE",
+                "OPERATOR_UNREACHABLE",
+                "RPC_ERROR",
+                "TX_TIMEOUT",
+            )
+            fail(
+                code,
+                str(getattr(error, "message", error)),
+                COULD_NOT_CHECK if unreachable else ERROR,
+            )
+
+    return run
+
+
+def parse_address(text: str, what: str) -> bytes:
+    """20 bytes from 0x-hex, or a usage error naming the value."""
+    raw = text.removeprefix("0x")
+    try:
+        value = bytes.fromhex(raw)
+    except ValueError:
+        value = b""
+    if len(value) != 20:
+        raise click.UsageError(f"{what} {text!r} is not an address; give 0x and 40 hex digits")
+    return value
+
+
+def parse_usd(text: str) -> int:
+    """Atoms from a decimal amount such as 12.50 (six decimals), or a usage error."""
+    whole, _, fraction = text.partition(".")
+    if not (
+        whole.isdecimal()
+        and (fraction == "" or fraction.isdecimal())
+        and len(fraction) <= 6
+        and whole.isascii()
+    ):
+        raise click.UsageError(
+            f"amount {text!r} is not a positive decimal with at most 6 decimals, such as 12.50"
+        )
+    return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
+
+
+def usd(atoms: int) -> str:
+    """Atoms as a decimal with thousands separators: 1234567890 -> 1,234.567890."""
+    sign = "-" if atoms < 0 else ""
+    whole, fraction = divmod(abs(atoms), 1_000_000)
+    return f"{sign}{whole:,}.{fraction:06d}"

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The demo's story, chapter by chapter. Each chapter states what it proves through the narrator."""
+
+import json
+import random
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from clearing.chain.deploy import deploy_token, mint
+from clearing.chain.rpc import Rpc
+from clearing.chain.vault import VaultClient
+from clearing.chain.wallet import Wallet
+from clearing.cli.market import Market
+from clearing.cli.output import usd
+from clearing.cli.stage import (
+    Member,
+    Narrator,
+    Operator,
+    StageError,
+    make_member,
+    must,
+    novate,
+    posted_epoch,
+    start_chain,
+    wait_for,
+)
+from clearing.client.http import ApiClient
+from clearing.client.session import Session
+from clearing.model import commands as c
+from clearing.model import ids
+from clearing.model.signature import public_key_of, sign, sign_owner
+from clearing.service.layout import read_key
+
+UNIT = 1_000_000
+EPOCH_SECONDS = 6
+DEADLINE_S = 7 * 86_400
+WINDOW_S = 3_600
+
+
+class Story:
+    """Everything lives in `folder`; the market is simulated from `seed`."""
+
+    def __init__(self, folder: Path, members: int, orders: int, seed: int) -> None:
+        self.folder = folder
+        self.data = folder / "operator"
+        self.orders = orders
+        self.rng = random.Random(seed)
+        self.tell_ = Narrator()
+        self.treasury = make_member(folder, "treasury", bytes(32))
+        names = ["alice", "bob", "carol", "dave", *(f"member{n}" for n in range(5, members + 1))]
+        self.members = [make_member(folder, name, self.rng.randbytes(32)) for name in names[:members]]
+        self.late = make_member(folder, "latecomer", bytes(32))
+        self.rpc: Rpc
+        self.vault: VaultClient
+        self.token: bytes
+        self.operator: Operator
+        self.api: ApiClient
+        self.market: Market
+
+    def tell(self) -> bool:
+        """Run the story; True if everything was proven."""
+        evm = None
+        try:
+            people = [*self.members, self.treasury, self.late]
+            operator = Wallet(_operator_key(self.data))
+            evm, self.rpc = start_chain(people, [operator], self.folder)
+            self._deploy(evm.url)
+            self._fund()
+            self._register()
+            self._trade()
+            self._shock()
+            self._withdraw()
+            self._verify()
+            self._audit()
+            self._vanish()
+            self._leave()
+        except StageError as error:
+            self.tell_.prove("the demo ran to its end", False, str(error))
+        finally:
+            if hasattr(self, "operator") and self.operator.process.poll() is None:
+                self.operator.kill()
+            if evm is not None:
+                evm.stop()
+        return self.tell_.table()
+
+    # --- chapters ---
+
+    def _deploy(self, url: str) -> None:
+        n = self.tell_
+        n.chapter("A chain, a vault, an operator")
+        operator = Wallet(_operator_key(self.data))
+        self.token = deploy_token(self.rpc, self.treasury.wallet)
+        arguments = [
+            "--rpc",
+            url,
+            "--wallet",
+            str(self.treasury.wallet_file),
+            "--operator",
+            "0x" + operator.address.hex(),
+        ]
+        arguments += [
+            "--treasury",
+            "0x" + self.treasury.wallet.address.hex(),
+            "--token",
+            "0x" + self.token.hex(),
+        ]
+        arguments += ["--deadline", str(DEADLINE_S), "--window", str(WINDOW_S), "--json"]
+        deployed = must(novate("vault", "deploy", *arguments), "vault deploy").data
+        self.vault = VaultClient(self.rpc, bytes.fromhex(deployed["vault"][2:]))
+        where = ["--rpc", url, "--vault", deployed["vault"]]
+        must(novate("operator", "init", str(self.data), *where, "--confirmations", "0"), "operator init")
+        self.operator = Operator(self.data, self.folder, EPOCH_SECONDS)
+        self.api = ApiClient(self.operator.url())
+        self.url, self.where = url, where
+        n.say(
+            f"vault {deployed['vault']} on chain {deployed['chain_id']}, freeze deadline 7 days, window 1 h"
+        )
+        n.say(f"operator process {self.operator.process.pid} serves {self.api.url}")
+        checked = novate("vault", "verify", *where, "--api", self.api.url)
+        n.prove(
+            "the vault is the published code", checked.code == 0, "bytecode and genesis equal the artifacts"
+        )
+
+    def _fund(self) -> None:
+        n = self.tell_
+        n.chapter("Members deposit on-chain")
+        amounts = [250_000, 100_000, 100_000, 11_000] + [50_000] * (len(self.members) - 4)
+        for member, amount in [*zip(self.members, amounts, strict=True), (self.treasury, 40_000)]:
+            atoms = amount * UNIT
+            mint(self.rpc, self.treasury.wallet, self.token, member.wallet.address, atoms)
+            VaultClient(self.rpc, self.vault.address, member.wallet).deposit(0, atoms, member.wallet.address)
+            member.deposited = atoms
+        count = len(self.members) + 1
+        wait_for(lambda: int(self.api.status()["inbox_count"]) == count, "the operator to see the deposits")
+        for member in self.members:
+            member.account = int(self.api.owner(member.wallet.address)["accounts"][0]["account"])
+            n.say(f"{member.name:<10} account {member.account:>2}  deposited {usd(member.deposited):>18}")
+        total = sum(member.deposited for member in self.members) + self.treasury.deposited
+        held = self.vault.token_balance(0, self.vault.address)
+        n.prove("deposits are in the vault", held == total, f"{usd(held)} held, {usd(total)} deposited")
+
+    def _register(self) -> None:
+        n = self.tell_
+        n.chapter("Wallets register session keys")
+        deployment = bytes.fromhex(str(self.api.status()["deployment"])[2:])
+        now = time.time_ns() // 1_000
+        for member in self.members:
+            key = public_key_of(member.seed)
+            secret = self.rng.randbytes(32)
+            action = c.RegisterKey(
+                member.wallet.address, key, ids.SCOPE_ALL, now + 30 * ids.DAY_US, 1, secret
+            )
+            receipt = self.api.submit(sign_owner(deployment, action, read_key(member.wallet_file)))
+            if receipt["rejected"]:
+                raise StageError(f"{member.name}'s key was refused: {receipt['rejected']}")
+            member.session = Session(self.api, deployment, member.account, member.seed)
+        capital = c.HouseTransfer(ids.OPERATOR_CAPITAL, ids.INSURANCE_FUND, 30_000 * UNIT)
+        self.api.submit(sign(c.OperatorBatch(deployment, 1_000_000, (capital,)), _operator_seed(self.data)))
+        n.say(
+            f"{len(self.members)} keys registered by EIP-712; the insurance fund holds {usd(30_000 * UNIT)}"
+        )
+        self.market = Market(
+            self.api, deployment, read_key(self.data / "keys" / "publisher-0.ed25519"), self.rng
+        )
+        self.market.publish()
+
+    def _trade(self) -> None:
+        n = self.tell_
+        n.chapter("A market, in signed orders")
+        n.say(f"oracle at {usd(self.market.price)} per lot; {self.orders:,} orders, 20 per signature")
+        started = time.monotonic()
+        stats = self.market.trade(self.members, self.orders, lambda done: n.say(f"{done:,} orders sent ..."))
+        seconds = time.monotonic() - started
+        n.say(
+            f"{stats.placed:,} placed, {stats.fills:,} fills, {stats.rejected:,} refused with a reason; {seconds:.1f} s"
+        )
+        bad = self.members[0].session
+        assert bad is not None
+        forged = bytearray(bad.sign((c.CancelAll(),)))
+        forged[-1] ^= 1
+        before = int(self.api.status()["accounts"])
+        refused = self.api.submit_many([bytes(forged)])[0].get("code")
+        n.prove(
+            "a forged order is refused",
+            refused == "BAD_SIGNATURE" and before > 0,
+            f"code {refused}, not journalled",
+        )
+        n.prove("orders met", stats.fills > 0, f"{stats.fills:,} fills, each with a receipt")
+
+    def _shock(self) -> None:
+        n = self.tell_
+        n.chapter("A price shock")
+        dave = self.members[3]
+        self.market.gear_up(dave, self.members[0])
+        before = self.api.account(dave.account)
+        n.say(f"dave is long {_position(before):,} lots with equity {usd(int(before['equity_atoms']))}")
+        for drop_ppm in (40_000, 40_000, 40_000):
+            self.market.move(-drop_ppm)
+        n.say(f"the oracle falls to {usd(self.market.price)}")
+        wait_for(lambda: _position(self.api.account(dave.account)) == 0, "the liquidation", 20)
+        after = self.api.account(dave.account)
+        fund = int(self.api.account(ids.INSURANCE_FUND)["equity_atoms"])
+        n.say(f"dave's equity {usd(int(after['equity_atoms']))}, insurance fund {usd(fund)}")
+        n.prove(
+            "the failing account was liquidated", _position(after) == 0, "position closed, orders cancelled"
+        )
+
+    def _withdraw(self) -> None:
+        n = self.tell_
+        n.chapter("A withdrawal through an epoch")
+        bob = self.members[1]
+        assert bob.session is not None
+        amount = 5_000 * UNIT
+        bob.session.submit(c.CancelAll())
+        receipt = bob.session.submit(c.Withdraw(0, 0, amount))
+        if receipt["rejected"]:
+            raise StageError(f"bob's withdrawal was refused: {receipt['rejected']}")
+        epoch = int(self.api.status()["epoch"]) + 1
+        wait_for(lambda: posted_epoch(self.api) >= epoch, f"epoch {epoch} to be posted")
+        self.rpc.request("evm_increaseTime", WINDOW_S + 1)
+        self.rpc.request("evm_mine")
+        claimed = novate("claim", *self.where, "--wallet", str(bob.wallet_file), "--json")
+        held = self.vault.token_balance(0, bob.wallet.address)
+        n.prove(
+            "a withdrawal is claimed on-chain",
+            claimed.code == 0 and held == amount,
+            f"bob's wallet holds {usd(held)}",
+        )
+
+    def _verify(self) -> None:
+        n = self.tell_
+        n.chapter("Every member verifies a proof of the balance")
+        epoch = int(self.api.status()["epoch"]) + 1
+        wait_for(lambda: posted_epoch(self.api) >= max(epoch, 3), "three epochs to be posted")
+        people = [*self.members, self.treasury]
+
+        def check(member: Member) -> bool:
+            path = self.folder / f"{member.name}.bundle.json"
+            address = "0x" + member.wallet.address.hex()
+            must(novate("proof", "get", address, "--api", self.api.url, "-o", str(path)), "proof get")
+            result = novate("verify", str(path), "--rpc", self.url, "--vault", self.where[3], "--json")
+            return result.code == 0 and bool(result.data["complete"])
+
+        with ThreadPoolExecutor(2) as pool:
+            good = sum(pool.map(check, people))
+        n.say(f"{posted_epoch(self.api)} epochs posted so far")
+        n.prove(
+            "every bundle verifies against the chain", good == len(people), f"{good} of {len(people)} bundles"
+        )
+        path = self.folder / "alice.bundle.json"
+        bundle = json.loads(path.read_text())
+        bundle["exit"]["exits"][0] = str(int(bundle["exit"]["exits"][0]) + 1)
+        tampered = self.folder / "tampered.json"
+        tampered.write_text(json.dumps(bundle))
+        code = novate("verify", str(tampered)).code
+        n.prove("a bundle one atom off is refused", code == 3, f"verify exits {code}")
+
+    def _audit(self) -> None:
+        n = self.tell_
+        n.chapter("An auditor replays everything")
+        result = novate("audit", "replay", "--api", self.api.url, *self.where, "--json")
+        if result.code not in (0, 5):
+            raise StageError(f"audit replay exited {result.code}: {result.err[-600:]}")
+        data = result.data
+        n.say(
+            f"{data['entries']:,} entries, {data['epochs']} epochs, root {data['root'][:18]}…, {data['seconds']} s"
+        )
+        how = "outcomes byte for byte, headers against the chain"
+        n.prove("replay gives every outcome and every posted root", result.code == 0, how)
+
+    def _vanish(self) -> None:
+        n = self.tell_
+        n.chapter("The operator disappears")
+        self.operator.kill()
+        shutil.rmtree(self.data)
+        n.say(f"process {self.operator.process.pid} killed, {self.data} deleted")
+        late = self.late
+        late.deposited = 1_234_560_000
+        mint(self.rpc, self.treasury.wallet, self.token, late.wallet.address, late.deposited)
+        VaultClient(self.rpc, self.vault.address, late.wallet).deposit(0, late.deposited, late.wallet.address)
+        n.say(f"a latecomer deposits {usd(late.deposited)}, and nobody is there to consume it")
+        early = novate("exit", *self.where, "--wallet", str(self.members[0].wallet_file), "--json")
+        n.say("before the deadline: " + early.err.strip().splitlines()[-1].strip())
+        n.prove("nobody can freeze early", not self.vault.frozen(), "the deadline has not passed")
+        self.rpc.request("evm_increaseTime", DEADLINE_S + 1)
+        self.rpc.request("evm_mine")
+
+    def _leave(self) -> None:
+        n = self.tell_
+        n.chapter("Everyone leaves, with chain data alone")
+        people = [*self.members, self.treasury, self.late]
+        before = {person.name: self.vault.token_balance(0, person.wallet.address) for person in people}
+        held = self.vault.token_balance(0, self.vault.address)
+        empty = self.folder / "empty"
+
+        def go(person: Member) -> bool:
+            room = empty / person.name
+            room.mkdir(parents=True)
+            result = novate("exit", *self.where, "--wallet", str(person.wallet_file), "--json", cwd=room)
+            if result.code != 0:
+                n.say(f"{person.name}: {result.err.strip()[-300:]}")
+            return result.code == 0
+
+        results = [go(people[0])]  # the first one freezes the vault
+        n.prove(
+            "the vault is frozen by a member",
+            self.vault.frozen(),
+            f"escape epoch {self.vault.escape_epoch()}",
+        )
+        with ThreadPoolExecutor(2) as pool:
+            results += pool.map(go, people[1:])
+        paid = 0
+        for person in people:
+            gained = self.vault.token_balance(0, person.wallet.address) - before[person.name]
+            paid += gained
+            n.say(f"{person.name:<10} deposited {usd(person.deposited):>18}   left with {usd(gained):>18}")
+        n.prove(
+            "everyone's exit went through",
+            all(results),
+            f"{sum(results)} of {len(people)}, each its own process",
+        )
+        n.prove("paid out is what the vault held", paid == held, f"{usd(paid)} of {usd(held)}")
+        rest = self.vault.token_balance(0, self.vault.address)
+        n.prove("the vault's remainder is exactly zero", rest == 0, f"{rest} atoms left")
+
+
+def _operator_key(data: Path) -> bytes:
+    """The operator's wallet key; made on first use, since the vault is deployed for its address."""
+    if not data.exists():
+        must(novate("operator", "keys", str(data)), "operator keys")
+    return read_key(data / "keys" / "operator.secp256k1")
+
+
+def _operator_seed(data: Path) -> bytes:
+    return read_key(data / "keys" / "operator.ed25519")
+
+
+def _position(account: dict[str, object]) -> int:
+    positions = account["positions"]
+    assert isinstance(positions, list)
+    return sum(int(position["size_lots"]) for position in positions)

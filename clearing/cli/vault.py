@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`novate vault deploy|verify` and `novate deposit`: the chain's side of a deployment."""
+
+import secrets
+from pathlib import Path
+
+import click
+
+from clearing.cli.options import json_option, rpc_option, vault_client, vault_option, wallet_option
+from clearing.cli.output import PROOF_INVALID, emit, fail, note, parse_address, parse_usd, reports_errors, usd
+
+
+@click.group()
+def vault() -> None:
+    """Deploy the vault, or check one against the artifacts."""
+
+
+@vault.command("deploy")
+@rpc_option
+@wallet_option
+@click.option("--operator", required=True, help="Address that signs headers.")
+@click.option("--treasury", required=True, help="Owner of the house's leaf.")
+@click.option("--token", help="Address of the settlement asset; without it a test token is deployed.")
+@click.option("--deployment", help="Deployment id, 32 bytes hex; without it a random one is chosen.")
+@click.option("--deadline", default=604_800, show_default=True, help="Seconds until anyone may freeze.")
+@click.option("--window", default=3_600, show_default=True, help="Challenge window in seconds.")
+@click.option("--min-deposit", default="10", show_default=True, help="Smallest first deposit, in units.")
+@json_option
+@reports_errors
+def deploy(
+    rpc: str,
+    wallet: Path,
+    operator: str,
+    treasury: str,
+    token: str | None,
+    deployment: str | None,
+    deadline: int,
+    window: int,
+    min_deposit: str,
+    as_json: bool,
+) -> None:
+    """Deploy a vault for one settlement asset, and verify what was deployed."""
+    from clearing.chain.deploy import (
+        VaultParams,
+        deploy_token,
+        deploy_vault,
+        require_verified,
+        verify_deployment,
+    )
+    from clearing.chain.rpc import Rpc
+    from clearing.chain.wallet import Wallet
+
+    endpoint, payer = Rpc(rpc), Wallet.load(wallet)
+    identity = _deployment_id(deployment)
+    if token is None:
+        note("no --token: deploying a worthless test token")
+        asset = deploy_token(endpoint, payer)
+    else:
+        asset = parse_address(token, "--token")
+    params = VaultParams(
+        identity,
+        parse_address(operator, "--operator"),
+        parse_address(treasury, "--treasury"),
+        [asset],
+        deadline,
+        window,
+        parse_usd(min_deposit),
+    )
+    client = deploy_vault(endpoint, payer, params)
+    require_verified(verify_deployment(endpoint, client.address, params))
+    emit(
+        {
+            "vault": client.address,
+            "token": asset,
+            "deployment": identity,
+            "chain_id": endpoint.chain_id(),
+            "deadline_seconds": deadline,
+            "window_seconds": window,
+        },
+        as_json,
+    )
+
+
+def _deployment_id(text: str | None) -> bytes:
+    if text is None:
+        return secrets.token_bytes(32)
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise click.UsageError(f"--deployment {text!r} is not 32 bytes of hex")
+    return value
+
+
+@vault.command("verify")
+@rpc_option
+@vault_option
+@click.option(
+    "--journal", type=click.Path(path_type=Path, file_okay=False), help="Compare with this journal's genesis."
+)
+@click.option("--api", help="Compare with the genesis that the operator at this URL serves.")
+@json_option
+@reports_errors
+def verify_vault(rpc: str, vault: str, journal: Path | None, api: str | None, as_json: bool) -> None:
+    """Compare the deployed bytecode with the checked-in artifact, and the vault with a genesis."""
+    from clearing.chain.deploy import verify_deployment
+
+    client = vault_client(rpc, vault)
+    checks = [(check.name, check.ok, check.detail) for check in verify_deployment(client.rpc, client.address)]
+    if (journal is not None or api is not None) and all(ok for _, ok, _ in checks):
+        from clearing.cli.sources import genesis_of
+
+        genesis = genesis_of(journal, api)
+        told = genesis.vaults[0]
+        for name, found, wanted in (
+            ("genesis: chain id", client.rpc.chain_id(), told.chain_id),
+            ("genesis: address", client.address, told.address),
+            ("genesis: deployment id", client.deployment_id(), genesis.deployment),
+            ("genesis: treasury", client.treasury(), genesis.treasury),
+            ("genesis: tokens", tuple(client.tokens()), told.tokens),
+        ):
+            checks.append((name, found == wanted, _shown(found)))
+    lines = [f"{'ok    ' if ok else 'FAILED'}  {name}: {detail}" for name, ok, detail in checks]
+    good = all(ok for _, ok, _ in checks)
+    rows = [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]
+    emit({"ok": good, "checks": rows}, as_json, lines)
+    if not good:
+        fail("VAULT_MISMATCH", "do not deposit into this vault", PROOF_INVALID)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_shown(item) for item in value)
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)
+
+
+@click.command()
+@click.argument("amount")
+@rpc_option
+@vault_option
+@wallet_option
+@click.option("--owner", help="Whom to credit; the wallet itself by default.")
+@json_option
+@reports_errors
+def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, as_json: bool) -> None:
+    """Deposit AMOUNT (units of the settlement asset, such as 250.50) from the wallet."""
+    atoms = parse_usd(amount)
+    client = vault_client(rpc, vault, wallet)
+    beneficiary = parse_address(owner, "--owner") if owner else client.wallet.address
+    receipt = client.deposit(0, atoms, beneficiary)
+    emit(
+        {
+            "owner": beneficiary,
+            "amount": usd(atoms),
+            "transaction": receipt.tx_hash,
+            "gas": receipt.gas_used,
+            "inbox_count": client.inbox_count(),
+        },
+        as_json,
+    )
