@@ -93,16 +93,12 @@ def _tell(
     lines = [f"replayed {report.entries:,} entries in {seconds:.1f} s, root 0x{report.root.hex()}"]
     for epoch in report.epochs:
         root = epoch.outcome.exit_root.hex()[:16]
-        lines.append(
-            f"epoch {epoch.outcome.epoch}: exit root {root}…, sum {epoch.outcome.exit_sums[0]:,} atoms"
-        )
+        lines.append(f"epoch {epoch.outcome.epoch}: exit root {root}…, sum {epoch.outcome.exit_sums[0]:,} atoms")
     if report.divergence is not None:
         lines.append(f"DIVERGED at {report.divergence}")
     lines += [f"CHAIN DIFFERS: {finding}" for finding in findings]
     if data["ok"]:
-        lines.append(
-            "every outcome recomputed" + (" and every posted root is the journal's" if chain else "")
-        )
+        lines.append("every outcome recomputed" + (" and every posted root is the journal's" if chain else ""))
     emit(data, as_json, lines)
 
 

@@ -15,16 +15,10 @@ from clearing.cli.output import ERROR, reports_errors
 
 
 @click.command()
-@click.option(
-    "--members", default=6, show_default=True, type=click.IntRange(4, 40), help="Members of the venue."
-)
-@click.option(
-    "--orders", default=1_500, show_default=True, type=click.IntRange(100, 200_000), help="Signed orders."
-)
+@click.option("--members", default=6, show_default=True, type=click.IntRange(4, 40), help="Members of the venue.")
+@click.option("--orders", default=1_500, show_default=True, type=click.IntRange(100, 200_000), help="Signed orders.")
 @click.option("--seed", default=2026, show_default=True, help="Seed of the simulated market.")
-@click.option(
-    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep keys, logs and bundles here."
-)
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep keys, logs and bundles here.")
 @reports_errors
 def demo(members: int, orders: int, seed: int, keep: Path | None) -> None:
     """Trade, verify, audit; then the operator disappears and everyone leaves with everything."""

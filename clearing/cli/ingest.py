@@ -13,21 +13,13 @@ from clearing.cli.output import ERROR, emit, note, reports_errors
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--format", "fmt", required=True, type=click.Choice(["dbn", "lobster"]), help="What FILE holds."
-)
+@click.option("--format", "fmt", required=True, type=click.Choice(["dbn", "lobster"]), help="What FILE holds.")
 @click.option("--members", default=50, show_default=True, help="Funded members that share the orders.")
-@click.option(
-    "--per-signature", default=1, show_default=True, help="Commands in a row that share a signature."
-)
+@click.option("--per-signature", default=1, show_default=True, help="Commands in a row that share a signature.")
 @click.option("--limit", type=int, help="Stop after so many source events.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the journal in this new directory."
-)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Keep the journal in this new directory.")
 @reports_errors
-def ingest(
-    file: Path, fmt: str, members: int, per_signature: int, limit: int | None, out: Path | None
-) -> None:
+def ingest(file: Path, fmt: str, members: int, per_signature: int, limit: int | None, out: Path | None) -> None:
     """Replay FILE order by order and print a JSON summary of what was reproduced."""
     import msgspec
 

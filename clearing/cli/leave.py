@@ -23,9 +23,7 @@ _wallet = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="Wallet that pays the gas (hex key file, mode 0600); anyone's will do.",
 )
-_owner = click.option(
-    "--owner", help="Whose money; the wallet's own by default. Payment goes to the owner only."
-)
+_owner = click.option("--owner", help="Whose money; the wallet's own by default. Payment goes to the owner only.")
 _dry = click.option("--dry-run", is_flag=True, help="Show what would be sent and its gas; send nothing.")
 
 

@@ -43,9 +43,7 @@ class Market:
     def publish(self) -> None:
         """Sign and submit the current price."""
         now = time.time_ns() // 1_000
-        body = c.OracleUpdate(
-            self._deployment, 0, self._head, now, (c.Price(BTC, self.price, self.price // 10_000),)
-        )
+        body = c.OracleUpdate(self._deployment, 0, self._head, now, (c.Price(BTC, self.price, self.price // 10_000),))
         self._head = body_hash(encode(body))
         receipt = self._api.submit(sign(body, self._publisher))
         if receipt["rejected"]:
@@ -96,9 +94,7 @@ class Market:
         price = self.price // TICK * TICK
         self._next_id += 2
         self._must(lender.session.submit(c.PlaceOrder(BTC, ids.SELL, price, lots, self._next_id - 1)))
-        self._must(
-            debtor.session.submit(c.PlaceOrder(BTC, ids.BUY, price + TICK, lots, self._next_id, tif=ids.IOC))
-        )
+        self._must(debtor.session.submit(c.PlaceOrder(BTC, ids.BUY, price + TICK, lots, self._next_id, tif=ids.IOC)))
 
     def _must(self, receipt: dict[str, Any]) -> None:
         if receipt["rejected"]:

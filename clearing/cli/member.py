@@ -43,9 +43,7 @@ def _submit(api: str, account: int, key: Path, command: "MemberCommand", as_json
 
 def _show(receipt: dict[str, Any], as_json: bool) -> None:
     """What became of it; a rejection is journalled and ends with its code."""
-    lines = [
-        f"seq {receipt['seq']}, entry {receipt['entry_hash'][:18]}…, journal size {receipt['checkpoint']['size']}"
-    ]
+    lines = [f"seq {receipt['seq']}, entry {receipt['entry_hash'][:18]}…, journal size {receipt['checkpoint']['size']}"]
     for outcome in receipt["outcomes"]:
         fields = ", ".join(f"{name}={value}" for name, value in outcome.items() if name != "type")
         lines.append(f"  {outcome['type']}: {fields}")

@@ -3,12 +3,17 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clearing.cli.options import json_option
 from clearing.cli.output import emit, note, parse_address, reports_errors
 from clearing.model.params import Instrument
+
+if TYPE_CHECKING:
+    from clearing.client.http import ApiClient
+    from clearing.model.commands import OperatorCommand
 
 _data = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 
@@ -46,9 +51,7 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
 @click.option("--rpc", envvar="NOVATE_RPC", required=True, help="Endpoint of the vault's chain.")
 @click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
 @click.option("--confirmations", default=12, show_default=True, help="Blocks until L1 counts as final.")
-@click.option(
-    "--origin", default="novate.local", show_default=True, help="Domain name in the journal's origin."
-)
+@click.option("--origin", default="novate.local", show_default=True, help="Domain name in the journal's origin.")
 @click.option("--publishers", default=1, show_default=True, help="Oracle publishers.")
 @click.option(
     "--instruments",
@@ -114,9 +117,7 @@ def _instruments(path: Path | None) -> tuple[Instrument, ...]:
         return tuple(msgspec.convert(list(row.values()), Instrument) for row in rows)
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
         names = ", ".join(Instrument.__struct_fields__)
-        raise click.UsageError(
-            f"{path}: {error}; give a list of objects with, in this order, {names}"
-        ) from None
+        raise click.UsageError(f"{path}: {error}; give a list of objects with, in this order, {names}") from None
 
 
 @operator.command("run")
@@ -141,3 +142,90 @@ def run(
     from clearing.service.node import run_operator
 
     raise SystemExit(run_operator(directory, host, port, rpc, epoch_seconds, port_file))
+
+
+@operator.command("rotate")
+@_data
+@click.option("--api", envvar="NOVATE_API", default="http://127.0.0.1:8640", show_default=True)
+@click.option("--publisher", type=int, help="Rotate this oracle publisher's key instead of the operator's.")
+@json_option
+@reports_errors
+def rotate(directory: Path, api: str, publisher: int | None, as_json: bool) -> None:
+    """Replace the operator's keys, or a publisher's, by a journalled command signed with the old key.
+
+    New key files appear beside the old ones. An operator's rotation is also told to the vault, by the old
+    address; restart the operator afterwards, so that it signs headers with the new key.
+    """
+    from clearing.client.http import ApiClient
+    from clearing.service.layout import Layout, ensure_key
+
+    stamp = time.time_ns() // 1_000
+    folder = Layout(directory).keys
+    name = "operator" if publisher is None else f"publisher-{publisher}"
+    seed = ensure_key(folder / f"{name}-{stamp}.ed25519")
+    with ApiClient(api) as client:
+        if publisher is None:
+            wallet_key = ensure_key(folder / f"operator-{stamp}.secp256k1")
+            found = _rotate_operator(directory, client, stamp, seed, wallet_key)
+        else:
+            found = _rotate_publisher(directory, client, stamp, seed, publisher)
+    emit(found, as_json)
+    if publisher is None:
+        note("restart the operator now: it signs headers with the new key from then on")
+
+
+def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, command: "OperatorCommand") -> int:
+    """Sign with the key that genesis or the last rotation named; the journal's seq."""
+    from clearing.model.commands import OperatorBatch
+    from clearing.model.errors import NovateError
+    from clearing.model.signature import sign
+    from clearing.service.layout import KeyRing, Layout
+
+    status = client.status()
+    live = bytes.fromhex(str(status["operator_key"])[2:])
+    key = KeyRing(Layout(directory).keys).ed25519(live)
+    body = OperatorBatch(bytes.fromhex(str(status["deployment"])[2:]), stamp, (command,))
+    receipt = client.submit(sign(body, key.seed))
+    if receipt["rejected"]:
+        raise NovateError(receipt["rejected"][0]["code"], "the rotation was refused; the old key stays live")
+    return int(receipt["seq"])
+
+
+def _rotate_operator(
+    directory: Path, client: "ApiClient", stamp: int, seed: bytes, wallet_key: bytes
+) -> dict[str, object]:
+    from clearing.chain.rpc import Rpc
+    from clearing.chain.vault import VaultClient
+    from clearing.chain.wallet import Wallet
+    from clearing.model.commands import RotateOperator
+    from clearing.model.signature import public_key_of
+    from clearing.service.config import load
+    from clearing.service.layout import Layout, read_key
+
+    new = Wallet(wallet_key)
+    chosen = client.genesis()["vaults"][0]
+    vault_address = bytes.fromhex(str(chosen["address"])[2:])
+    reader = VaultClient(Rpc(load(directory).rpc_url), vault_address)
+    old = next(
+        wallet
+        for wallet in (Wallet(read_key(path)) for path in sorted(Layout(directory).keys.glob("*.secp256k1")))
+        if wallet.address == reader.operator()
+    )
+    seq = _submit_as_operator(directory, client, stamp, RotateOperator(public_key_of(seed), new.address))
+    receipt = VaultClient(reader.rpc, vault_address, old).send("rotateOperator", new.address)
+    return {
+        "seq": seq,
+        "operator_key": public_key_of(seed),
+        "operator_address": new.address,
+        "transaction": receipt.tx_hash,
+    }
+
+
+def _rotate_publisher(
+    directory: Path, client: "ApiClient", stamp: int, seed: bytes, publisher: int
+) -> dict[str, object]:
+    from clearing.model.commands import RotatePublisher
+    from clearing.model.signature import public_key_of
+
+    seq = _submit_as_operator(directory, client, stamp, RotatePublisher(publisher, public_key_of(seed)))
+    return {"seq": seq, "publisher": publisher, "key": public_key_of(seed)}

@@ -22,9 +22,7 @@ api_option = click.option(
     show_default=True,
     help="The operator's URL.",
 )
-rpc_option = click.option(
-    "--rpc", envvar="NOVATE_RPC", required=True, help="URL of an Ethereum JSON-RPC endpoint."
-)
+rpc_option = click.option("--rpc", envvar="NOVATE_RPC", required=True, help="URL of an Ethereum JSON-RPC endpoint.")
 vault_option = click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
 wallet_option = click.option(
     "--wallet",
@@ -40,9 +38,7 @@ key_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the session key (hex, mode 0600).",
 )
-account_option = click.option(
-    "--account", envvar="NOVATE_ACCOUNT", required=True, type=int, help="Account number."
-)
+account_option = click.option("--account", envvar="NOVATE_ACCOUNT", required=True, type=int, help="Account number.")
 
 
 def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClient":

@@ -103,15 +103,8 @@ def parse_address(text: str, what: str) -> bytes:
 def parse_usd(text: str) -> int:
     """Atoms from a decimal amount such as 12.50 (six decimals), or a usage error."""
     whole, _, fraction = text.partition(".")
-    if not (
-        whole.isdecimal()
-        and (fraction == "" or fraction.isdecimal())
-        and len(fraction) <= 6
-        and whole.isascii()
-    ):
-        raise click.UsageError(
-            f"amount {text!r} is not a positive decimal with at most 6 decimals, such as 12.50"
-        )
+    if not (whole.isdecimal() and (fraction == "" or fraction.isdecimal()) and len(fraction) <= 6 and whole.isascii()):
+        raise click.UsageError(f"amount {text!r} is not a positive decimal with at most 6 decimals, such as 12.50")
     return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
 
 

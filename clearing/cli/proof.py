@@ -29,9 +29,7 @@ def proof() -> None:
 @proof.command("get")
 @click.argument("owner")
 @api_option
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; stdout by default."
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File; stdout by default.")
 @reports_errors
 def get(owner: str, api: str, output: Path | None) -> None:
     """Fetch the offline bundle of OWNER (an address) for the latest posted epoch."""

@@ -38,16 +38,12 @@ class Narrator:
     def prove(self, claim: str, holds: bool, how: str) -> bool:
         """Record a claim; the demo fails if one does not hold."""
         self.claims.append((claim, holds, how))
-        click.echo(
-            f"   {click.style('PROVEN' if holds else 'FAILED', fg='green' if holds else 'red')}  {claim}: {how}"
-        )
+        click.echo(f"   {click.style('PROVEN' if holds else 'FAILED', fg='green' if holds else 'red')}  {claim}: {how}")
         return holds
 
     def table(self) -> bool:
         """Print what was proven; True if everything was."""
-        click.echo(
-            click.style("\nWhat was proven", bold=True) + f"  [{time.monotonic() - self._started:.0f} s]"
-        )
+        click.echo(click.style("\nWhat was proven", bold=True) + f"  [{time.monotonic() - self._started:.0f} s]")
         width = max(len(claim) for claim, _, _ in self.claims)
         for claim, holds, how in self.claims:
             click.echo(f"  {'yes' if holds else 'NO '}  {claim.ljust(width)}  {how}")

@@ -114,14 +114,10 @@ class Story:
         self.operator = Operator(self.data, self.folder, EPOCH_SECONDS)
         self.api = ApiClient(self.operator.url())
         self.url, self.where = url, where
-        n.say(
-            f"vault {deployed['vault']} on chain {deployed['chain_id']}, freeze deadline 7 days, window 1 h"
-        )
+        n.say(f"vault {deployed['vault']} on chain {deployed['chain_id']}, freeze deadline 7 days, window 1 h")
         n.say(f"operator process {self.operator.process.pid} serves {self.api.url}")
         checked = novate("vault", "verify", *where, "--api", self.api.url)
-        n.prove(
-            "the vault is the published code", checked.code == 0, "bytecode and genesis equal the artifacts"
-        )
+        n.prove("the vault is the published code", checked.code == 0, "bytecode and genesis equal the artifacts")
 
     def _fund(self) -> None:
         n = self.tell_
@@ -149,21 +145,15 @@ class Story:
         for member in self.members:
             key = public_key_of(member.seed)
             secret = self.rng.randbytes(32)
-            action = c.RegisterKey(
-                member.wallet.address, key, ids.SCOPE_ALL, now + 30 * ids.DAY_US, 1, secret
-            )
+            action = c.RegisterKey(member.wallet.address, key, ids.SCOPE_ALL, now + 30 * ids.DAY_US, 1, secret)
             receipt = self.api.submit(sign_owner(deployment, action, read_key(member.wallet_file)))
             if receipt["rejected"]:
                 raise StageError(f"{member.name}'s key was refused: {receipt['rejected']}")
             member.session = Session(self.api, deployment, member.account, member.seed)
         capital = c.HouseTransfer(ids.OPERATOR_CAPITAL, ids.INSURANCE_FUND, 30_000 * UNIT)
         self.api.submit(sign(c.OperatorBatch(deployment, 1_000_000, (capital,)), _operator_seed(self.data)))
-        n.say(
-            f"{len(self.members)} keys registered by EIP-712; the insurance fund holds {usd(30_000 * UNIT)}"
-        )
-        self.market = Market(
-            self.api, deployment, read_key(self.data / "keys" / "publisher-0.ed25519"), self.rng
-        )
+        n.say(f"{len(self.members)} keys registered by EIP-712; the insurance fund holds {usd(30_000 * UNIT)}")
+        self.market = Market(self.api, deployment, read_key(self.data / "keys" / "publisher-0.ed25519"), self.rng)
         self.market.publish()
 
     def _trade(self) -> None:
@@ -203,9 +193,7 @@ class Story:
         after = self.api.account(dave.account)
         fund = int(self.api.account(ids.INSURANCE_FUND)["equity_atoms"])
         n.say(f"dave's equity {usd(int(after['equity_atoms']))}, insurance fund {usd(fund)}")
-        n.prove(
-            "the failing account was liquidated", _position(after) == 0, "position closed, orders cancelled"
-        )
+        n.prove("the failing account was liquidated", _position(after) == 0, "position closed, orders cancelled")
 
     def _withdraw(self) -> None:
         n = self.tell_
@@ -246,9 +234,7 @@ class Story:
         with ThreadPoolExecutor(2) as pool:
             good = sum(pool.map(check, people))
         n.say(f"{posted_epoch(self.api)} epochs posted so far")
-        n.prove(
-            "every bundle verifies against the chain", good == len(people), f"{good} of {len(people)} bundles"
-        )
+        n.prove("every bundle verifies against the chain", good == len(people), f"{good} of {len(people)} bundles")
         path = self.folder / "alice.bundle.json"
         bundle = json.loads(path.read_text())
         bundle["exit"]["exits"][0] = str(int(bundle["exit"]["exits"][0]) + 1)
@@ -264,9 +250,7 @@ class Story:
         if result.code not in (0, 5):
             raise StageError(f"audit replay exited {result.code}: {result.err[-600:]}")
         data = result.data
-        n.say(
-            f"{data['entries']:,} entries, {data['epochs']} epochs, root {data['root'][:18]}…, {data['seconds']} s"
-        )
+        n.say(f"{data['entries']:,} entries, {data['epochs']} epochs, root {data['root'][:18]}…, {data['seconds']} s")
         how = "outcomes byte for byte, headers against the chain"
         n.prove("replay gives every outcome and every posted root", result.code == 0, how)
 

@@ -11,6 +11,7 @@ Rules:
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -387,6 +388,11 @@ def run_operator(
     """Run the operator of a data directory in this process; its exit code. What is None comes from
     config.toml. `port` 0 takes a free one, which `port_file` tells. Raises `NovateError`, `ChainError`."""
     node = Node(data_dir, rpc_url=rpc_url, epoch_seconds=epoch_seconds, **overrides)
+    # A full collection over a large state stops the writer for as long as several commits; the core
+    # makes no cycles, so what was loaded is set aside and the rest is collected rarely.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
     return node.run(host, port, port_file)
 
 

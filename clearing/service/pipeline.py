@@ -18,7 +18,6 @@ Rules:
 - No logging here: it would cost more than the matching.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -82,26 +81,31 @@ def closing(outcomes: Sequence[Outcome]) -> EpochClosed | None:
 
 
 class Recent:
-    """Receipts of the last `limit` to twice `limit` entries, by what was signed with which key.
+    """Receipts of the last `limit` to twice `limit` entries, by what was signed with which key; fewer when
+    they hold more than `limit_bytes`.
 
-    Two generations: dropping a whole dict is cheaper than removing its oldest key at each insert.
+    Two generations: dropping a whole dict is cheaper than removing its oldest key at each insert. Keyed
+    on the bytes themselves, since a digest would be the dearest thing in this loop after matching.
     """
 
-    __slots__ = ("_limit", "_old", "_young")
+    __slots__ = ("_bytes", "_limit", "_limit_bytes", "_old", "_young")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, limit_bytes: int = 64 << 20) -> None:
         self._limit = limit
-        self._young: dict[bytes, Receipt] = {}
-        self._old: dict[bytes, Receipt] = {}
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._young: dict[tuple[bytes, bytes], Receipt] = {}
+        self._old: dict[tuple[bytes, bytes], Receipt] = {}
 
     def add(self, envelope: Envelope, receipt: Receipt) -> None:
-        if len(self._young) >= self._limit:
-            self._old, self._young = self._young, {}
-        self._young[hashlib.sha256(envelope.key + envelope.body).digest()] = receipt
+        if len(self._young) >= self._limit or self._bytes >= self._limit_bytes:
+            self._old, self._young, self._bytes = self._young, {}, 0
+        self._bytes += len(receipt.entry)
+        self._young[(envelope.key, envelope.body)] = receipt
 
     def find(self, envelope: Envelope) -> Receipt | None:
-        digest = hashlib.sha256(envelope.key + envelope.body).digest()
-        return self._young.get(digest) or self._old.get(digest)
+        signed = (envelope.key, envelope.body)
+        return self._young.get(signed) or self._old.get(signed)
 
 
 def _verify_all(items: Sequence[_Item]) -> list[tuple[int, Refused]]:

@@ -158,6 +158,8 @@ def status(state: State) -> dict[str, Any]:
     return {
         "deployment": plain(state.deployment),
         "origin": state.genesis.origin,
+        "operator_key": plain(state.operator_key),
+        "operator_address": plain(state.operator_address),
         "time_us": plain(state.time_us),
         "accounts": len(state.accounts),
         "open_orders": len(state.orders),

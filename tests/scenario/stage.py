@@ -26,8 +26,7 @@ from tests.scenario.language import Scenario, ScenarioError, Table, atoms, durat
 MARKETS = {"BTC": 1, "ETH": 2}
 NAMES = {number: name for name, number in MARKETS.items()}
 INSTRUMENTS = tuple(
-    Instrument(number, f"{name}-PERP", name, 10_000, 100_000, 100_000, 50_000)
-    for name, number in MARKETS.items()
+    Instrument(number, f"{name}-PERP", name, 10_000, 100_000, 100_000, 50_000) for name, number in MARKETS.items()
 )
 HOUSE = {"fees": ids.FEES, "insurance": ids.INSURANCE_FUND, "capital": ids.OPERATOR_CAPITAL}
 STP = {
@@ -231,9 +230,7 @@ class Stage:
         dated = self.venue.now_us + duration_us(given["dated"]) if "dated" in given else None
         prev = bytes([7]) * 32 if given.get("chain") == "broken" else None
         publisher = int(given.get("by", "0"))
-        return self.venue.oracle(
-            {instrument: price}, publisher, int(given.get("confidence", "1")), dated, prev
-        )
+        return self.venue.oracle({instrument: price}, publisher, int(given.get("confidence", "1")), dated, prev)
 
     def _rotate_operator(self, keep_signing_with_the_old: bool) -> list[o.Outcome]:
         seed = v.seed_of("operator/next")

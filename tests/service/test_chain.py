@@ -91,7 +91,10 @@ def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
 def trade(node: Node) -> None:
     """Alice and bob register keys and trade once at a published price."""
     state = node.pipeline.reducer.state
-    submit = lambda raw: node.sequencer.submit(raw).result(20)  # noqa: E731
+
+    def submit(raw: bytes) -> None:
+        node.sequencer.submit(raw).result(20)
+
     seed = read_key(Layout(node.store._db.path.parent).keys / "publisher-0.ed25519")
     now = node._clock_us()
     submit(sign(c.OracleUpdate(DEPLOYMENT, 0, bytes(32), now, (c.Price(BTC, 500_000_000, 1),)), seed))
