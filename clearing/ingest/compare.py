@@ -5,8 +5,9 @@ Rules:
 - For every recorded trade of continuous trading the fills of our aggressor are laid beside the recorded
   resting fills. One is reproduced exactly when ours has a fill of the same resting order, price and
   size; each of ours answers for one recorded fill only.
-- Feeds may list the fills of one trade in another order than they happened (a replenished iceberg comes
-  last), so that order is counted apart: `in_order` are those equal at the same place of the list.
+- The place in the list is counted apart (`in_order`: equal at the same place), since a feed's list is not
+  always the queue's order: in CME data an order that was refilled from its reserve comes last, and now
+  and then one that was filled whole does so too, for which the feed shows no cause.
 - Whatever is not reproduced exactly is a disagreement with one reason, the first in `REASONS` that holds.
 """
 

@@ -182,9 +182,7 @@ class _Tape:
         """Yield the match that is held back, if any: first what was pulled, then trades, then the rest."""
         match, self._match = self._match, []
         traded = {record.order_id for record, _ in match if str(record.action) in "TF"}
-        pulled = {
-            record.order_id for record, _ in match if record.action == "C" and record.order_id not in traded
-        }
+        pulled = {record.order_id for record, _ in match if record.action == "C" and record.order_id not in traded}
         after: list[tuple[Any, int]] = []
         trades: list[tuple[Any, int, list[Fill]]] = []
         for record, where in match:

@@ -77,8 +77,7 @@ def ingest(
     if not 1 <= commands_per_signature <= ids.MAX_COMMANDS_PER_BATCH:
         raise NovateError(
             "INGEST_ARGUMENT",
-            f"commands_per_signature is {commands_per_signature}; "
-            f"it must be 1 to {ids.MAX_COMMANDS_PER_BATCH}",
+            f"commands_per_signature is {commands_per_signature}; it must be 1 to {ids.MAX_COMMANDS_PER_BATCH}",
         )
     if limit is not None and limit < 1:
         raise NovateError("INGEST_ARGUMENT", f"limit is {limit}; it must be positive, or absent")

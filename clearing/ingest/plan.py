@@ -168,9 +168,7 @@ class Planner:
         size = sum(self._shown(fill) for fill in event.fills)
         if not size:
             size = event.fills[0].size_lots  # nobody we know: let our book answer for itself
-        commands.append(
-            PlaceOrder(INSTRUMENT, event.side, worst, size, aggressor, tif=ids.IOC, stp=ids.STP_NONE)
-        )
+        commands.append(PlaceOrder(INSTRUMENT, event.side, worst, size, aggressor, tif=ids.IOC, stp=ids.STP_NONE))
         return [self._step(event, aggressor, *commands, trade=event)]
 
     def _shown(self, fill: Fill) -> int:

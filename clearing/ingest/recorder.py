@@ -49,9 +49,7 @@ class Recorder:
             found = recover(self._store, layout, config.keep_snapshots)
             signer = CheckpointSigner(found.genesis, KeyRing(layout.keys), None)
             self._committer = Committer(self._store, signer)
-            self._pipeline = Pipeline(
-                self._committer, found.reducer, threads=_THREADS, on_epoch=found.book.closed
-            )
+            self._pipeline = Pipeline(self._committer, found.reducer, threads=_THREADS, on_epoch=found.book.closed)
         except BaseException:
             self._store.close()
             raise

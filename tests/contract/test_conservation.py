@@ -158,7 +158,7 @@ def test_nothing_is_created_and_nothing_remains_on_anvil(anvil: Chain, script: l
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(script=steps)
 def test_nothing_is_created_and_nothing_remains_at_length(embedded: Chain, script: list[Step]) -> None:
     run(embedded, script)

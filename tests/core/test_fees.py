@@ -37,9 +37,7 @@ def up(value: int) -> int:
 
 @settings(max_examples=60)
 @given(tier=rates, mark=st.integers(1, 5_000), split=pieces)
-def test_a_taker_pays_the_same_however_its_order_is_filled(
-    tier: tuple[int, int], mark: int, split: list[int]
-) -> None:
+def test_a_taker_pays_the_same_however_its_order_is_filled(tier: tuple[int, int], mark: int, split: list[int]) -> None:
     """One taker against many makers: its fee is that of one fill, each maker's that of its own order."""
     venue = market(tier, mark)
     for lots in split:
@@ -51,9 +49,7 @@ def test_a_taker_pays_the_same_however_its_order_is_filled(
 
 @settings(max_examples=60)
 @given(tier=rates, mark=st.integers(1, 5_000), split=pieces)
-def test_a_maker_pays_the_same_however_its_order_is_filled(
-    tier: tuple[int, int], mark: int, split: list[int]
-) -> None:
+def test_a_maker_pays_the_same_however_its_order_is_filled(tier: tuple[int, int], mark: int, split: list[int]) -> None:
     """One resting order taken in pieces, over several entries, pays as if taken at once."""
     venue = market(tier, mark)
     venue.sell("ann", mark, sum(split), 1)

@@ -20,9 +20,7 @@ NAMES = ("ann", "bob", "cat")
 
 def market(interest: int, cap: int) -> v.Venue:
     venue = v.Venue(
-        Params(
-            fee_tiers=NO_FEES, funding_interest_ppm=interest, funding_cap_ppm=cap, funding_interval_us=v.HOUR
-        ),
+        Params(fee_tiers=NO_FEES, funding_interest_ppm=interest, funding_cap_ppm=cap, funding_interval_us=v.HOUR),
         MARKET,
     )
     for name in NAMES:

@@ -294,9 +294,7 @@ def test_nobody_registers_the_key_of_another() -> None:
 def test_a_refused_oracle_update_is_not_journalled_again() -> None:
     """Too old, or with a broken chain: seen once, visibly, and then a replay."""
     venue = market()
-    old = c.OracleUpdate(
-        venue.deployment, 0, venue.publisher_heads[0], venue.now_us + 5, (c.Price(1, v.USD, 1),)
-    )
+    old = c.OracleUpdate(venue.deployment, 0, venue.publisher_heads[0], venue.now_us + 5, (c.Price(1, v.USD, 1),))
     venue.advance(v.HOUR)
     raw = sign(old, venue.publisher_seeds[0])
     assert v.codes(venue.submit(raw)) == ["ORACLE_TOO_OLD"]

@@ -30,8 +30,6 @@ from tests.core.ledger import Ledger
 NAMES = ("ann", "bob", "cat", "dan")
 MARKS = {v.BTC: 50 * v.USD, v.ETH: 20 * v.USD}
 
-decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
-
 names = st.sampled_from(NAMES)
 subs = st.sampled_from((0, 0, 0, 1))
 instruments = st.sampled_from((v.BTC, v.BTC, v.ETH))
@@ -124,7 +122,7 @@ class Machine(RuleBasedStateMachine):
     def catch_up(self) -> None:
         """Let the ledger read what was journalled since, and compare."""
         for entry in self.venue.journal[self.read :]:
-            self.ledger.read(decode_outcomes(entry.outcomes))
+            self.ledger.read(v.decode_outcomes(entry.outcomes))
         self.read = len(self.venue.journal)
         self.ledger.compare(self.venue.state)
 
@@ -193,9 +191,7 @@ class Machine(RuleBasedStateMachine):
         self.member(name, sub, *commands)
 
     @rule(name=names, account=st.integers(-1, 12), nonce=anything, expiry=anything, commands=simple_commands)
-    def forged_frame(
-        self, name: str, account: int, nonce: int, expiry: int, commands: c.MemberCommand
-    ) -> None:
+    def forged_frame(self, name: str, account: int, nonce: int, expiry: int, commands: c.MemberCommand) -> None:
         """Somebody else's account, any nonce, any expiry: admitted only when it is in order."""
         if nonce > 2_000:  # a member may burn its own nonces, but then it is out of this run
             nonce = -nonce
@@ -265,9 +261,7 @@ class Machine(RuleBasedStateMachine):
     @rule(command=wild_operator)
     def odd_operator(self, command: c.OperatorCommand) -> None:
         seed = self.venue.operator_seed
-        self.send(
-            sign(c.OperatorBatch(self.venue.deployment, self.venue.nonce("operator"), (command,)), seed)
-        )
+        self.send(sign(c.OperatorBatch(self.venue.deployment, self.venue.nonce("operator"), (command,)), seed))
 
     @rule()
     def close_epoch(self) -> None:
@@ -276,17 +270,13 @@ class Machine(RuleBasedStateMachine):
 
     # --- keys --------------------------------------------------------------------------------
 
-    @rule(
-        name=names, label=st.sampled_from(("session", "b", "c", "d")), scope=scopes, lasts=st.integers(-1, 3)
-    )
+    @rule(name=names, label=st.sampled_from(("session", "b", "c", "d")), scope=scopes, lasts=st.integers(-1, 3))
     def register(self, name: str, label: str, scope: int, lasts: int) -> None:
         self.venue.register(name, scope, max(0, self.venue.now_us + lasts * v.HOUR), label)
         self.extra.append((name, label))
         self.catch_up()
         live = [
-            k
-            for k in self.venue.account(name).owner.keys.values()
-            if not k.revoked and k.expiry_us > self.venue.now_us
+            k for k in self.venue.account(name).owner.keys.values() if not k.revoked and k.expiry_us > self.venue.now_us
         ]
         assert len(live) <= self.venue.state.params.max_keys
 

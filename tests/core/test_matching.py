@@ -34,9 +34,7 @@ commands = (
     | st.builds(c.ReplaceOrder, st.integers(1, 9), st.integers(98, 102), st.integers(1, 6))
 )
 batches = st.lists(
-    st.tuples(
-        st.integers(0, 2), st.lists(commands, min_size=1, max_size=3), st.integers(0, 1), st.booleans()
-    ),
+    st.tuples(st.integers(0, 2), st.lists(commands, min_size=1, max_size=3), st.integers(0, 1), st.booleans()),
     max_size=25,
 )
 
@@ -119,9 +117,7 @@ def test_every_order_does_what_the_rule_book_says(
 
 @settings(max_examples=60)
 @given(wanted=st.lists(orders, min_size=1, max_size=12), resting=st.lists(orders, max_size=12))
-def test_a_batch_is_its_orders_one_after_another(
-    wanted: list[c.PlaceOrder], resting: list[c.PlaceOrder]
-) -> None:
+def test_a_batch_is_its_orders_one_after_another(wanted: list[c.PlaceOrder], resting: list[c.PlaceOrder]) -> None:
     """One signature over many commands changes nothing but the number of entries."""
     together, apart = rich_venue()[0], rich_venue()[0]
     start = together.now_us
@@ -176,9 +172,7 @@ def test_unlinked_orders_leave_nothing_behind() -> None:
     gc.disable()
     try:
         venue.do("bob", *[venue.order(ids.SELL, 101 + i % 3, 1, 1) for i in range(9)])
-        seen = [
-            weakref.ref(level) for level in venue.state.instruments[1].book.sides[ids.SELL].levels.values()
-        ]
+        seen = [weakref.ref(level) for level in venue.state.instruments[1].book.sides[ids.SELL].levels.values()]
         assert len(seen) == 3
         venue.buy("ann", 102, 5, 1)
         venue.do("bob", c.CancelAll())

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 # Loaded here and not on first use: it raises the recursion limit, which must not happen inside a test.
 from eth_account import Account as Wallet
 
@@ -51,6 +53,9 @@ INSTRUMENTS = (
 def seed_of(name: str) -> bytes:
     """32 bytes that belong to a name: an Ed25519 seed or a secp256k1 key."""
     return hashlib.sha256(f"test seed of {name}".encode()).digest()
+
+
+decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 
 
 @cache
@@ -170,9 +175,7 @@ class Venue:
         """The next inbox message; by default a deposit of `atoms` for the wallet of `name`."""
         index = self.state.inbox_count
         owner = address_of(name)
-        return self.operator(
-            c.ConsumeInbox(0, index, kind, owner, asset, atoms, self.now_us // SECOND, bytes(32))
-        )
+        return self.operator(c.ConsumeInbox(0, index, kind, owner, asset, atoms, self.now_us // SECOND, bytes(32)))
 
     def oracle(
         self,

@@ -85,7 +85,7 @@ _UNIT = 100_000_000
 
 
 def test_a_sweep_is_one_trade_and_its_own_fill_is_left_out(tmp_path: Path) -> None:
-    """Several T of one aggressor at one time, each with F; the F of the aggressor itself is no resting fill."""
+    """Several T of one aggressor at one time, each with F; the aggressor's own F is no resting fill."""
     records = [
         record(1, "TB", 90, 10.0, 3),
         record(1, "FB", 90, 10.0, 3),

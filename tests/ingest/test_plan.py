@@ -27,9 +27,7 @@ def _run(planner: Planner, *events: Event) -> list[tuple[int, tuple[Any, ...]]]:
         (
             step.member,
             tuple(
-                (c.side, c.price_atoms, c.size_lots, c.client_order_id, c.tif)
-                if isinstance(c, PlaceOrder)
-                else c
+                (c.side, c.price_atoms, c.size_lots, c.client_order_id, c.tif) if isinstance(c, PlaceOrder) else c
                 for c in step.commands
             ),
         )

@@ -56,7 +56,7 @@ class Stage:
     def venue(self) -> v.Venue:
         """Opened on first use, when the settings are known."""
         if self._venue is None:
-            params = Params(fee_tiers=self.tiers, **self.settings)  # type: ignore[arg-type]
+            params = Params(fee_tiers=self.tiers, **self.settings)
             self._venue = v.Venue(params, INSTRUMENTS, self.publishers)
         return self._venue
 
