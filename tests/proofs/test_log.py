@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""RFC 9162: what the definitions build, the verifiers accept; everything else they refuse by name."""
+
+import hashlib
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymerkle import InmemoryTree
+
+from proofs import log
+from proofs.errors import ConsistencyError, InclusionError
+
+LEAVES = [log.leaf_hash(number.to_bytes(4, "big")) for number in range(300)]
+
+
+def flips(data: bytes) -> list[bytes]:
+    """Every single-bit change of `data`."""
+    return [
+        data[: bit // 8] + bytes([data[bit // 8] ^ (1 << bit % 8)]) + data[bit // 8 + 1 :]
+        for bit in range(8 * len(data))
+    ]
+
+
+def test_every_inclusion_proof_to_size_130_is_accepted_at_its_own_place_only() -> None:
+    """Each leaf proves its index and no neighbouring index or size."""
+    for size in range(1, 131):
+        root = log.root(LEAVES[:size])
+        for index in range(size):
+            proof = log.inclusion_proof(index, LEAVES[:size])
+            log.verify_inclusion(index, size, LEAVES[index], proof, root)
+            for wrong in {index - 1, index + 1, index ^ 1, size, size - 1} - {index}:
+                with pytest.raises(InclusionError):
+                    log.verify_inclusion(wrong, size, LEAVES[index], proof, root)
+
+
+def test_every_consistency_proof_to_size_130_is_accepted() -> None:
+    """From each smaller size, and not from or to a wrong root."""
+    for size2 in range(1, 131):
+        root2 = log.root(LEAVES[:size2])
+        for size1 in range(size2 + 1):
+            root1 = log.root(LEAVES[:size1])
+            proof = log.consistency_proof(size1, LEAVES[:size2])
+            log.verify_consistency(size1, size2, proof, root1, root2)
+            with pytest.raises(ConsistencyError):
+                log.verify_consistency(size1, size2, [*proof, root1], root1, root2)
+            if 0 < size1 < size2:
+                with pytest.raises(ConsistencyError):
+                    log.verify_consistency(size1, size2, proof, root2, root1)
+                with pytest.raises(ConsistencyError):
+                    log.verify_consistency(size1, size2, proof[:-1], root1, root2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 64, 65, 130])
+def test_every_flipped_bit_of_an_inclusion_proof_is_refused(size: int) -> None:
+    """Of the proof, the leaf and the root, for one index per size."""
+    index = random.Random(size).randrange(size)
+    proof = log.inclusion_proof(index, LEAVES[:size])
+    root = log.root(LEAVES[:size])
+    for place, item in enumerate(proof):
+        for bad in flips(item):
+            with pytest.raises(InclusionError):
+                log.verify_inclusion(index, size, LEAVES[index], [*proof[:place], bad, *proof[place + 1 :]], root)
+    for bad in flips(root):
+        with pytest.raises(InclusionError):
+            log.verify_inclusion(index, size, LEAVES[index], proof, bad)
+        with pytest.raises(InclusionError):
+            log.verify_inclusion(index, size, bad, proof, LEAVES[index] if size > 1 else root)
+
+
+@pytest.mark.parametrize(("size1", "size2"), [(1, 2), (3, 7), (4, 8), (6, 100), (64, 65), (65, 130)])
+def test_every_flipped_bit_of_a_consistency_proof_is_refused(size1: int, size2: int) -> None:
+    """Of the proof and of both roots."""
+    proof = log.consistency_proof(size1, LEAVES[:size2])
+    roots = log.root(LEAVES[:size1]), log.root(LEAVES[:size2])
+    for place, item in enumerate(proof):
+        for bad in flips(item):
+            with pytest.raises(ConsistencyError):
+                log.verify_consistency(size1, size2, [*proof[:place], bad, *proof[place + 1 :]], *roots)
+    for bad in flips(roots[0]):
+        with pytest.raises(ConsistencyError):
+            log.verify_consistency(size1, size2, proof, bad, roots[1])
+    for bad in flips(roots[1]):
+        with pytest.raises(ConsistencyError):
+            log.verify_consistency(size1, size2, proof, roots[0], bad)
+
+
+def test_pymerkle_agrees_on_roots_and_inclusion_paths() -> None:
+    """An implementation of other people; its path starts with the leaf."""
+    tree = InmemoryTree(algorithm="sha256")
+    for size in range(1, 131):
+        tree.append_entry((size - 1).to_bytes(4, "big"))
+        assert tree.get_root() == log.root(LEAVES[:size])
+        index = random.Random(size).randrange(size)
+        path = tree.prove_inclusion(index + 1).path
+        assert list(path[1:]) == log.inclusion_proof(index, LEAVES[:size])
+
+
+HOSTILE = [
+    None,
+    -1,
+    True,
+    1.0,
+    "1",
+    1 << 63,
+    b"",
+    b"x" * 31,
+    b"x" * 33,
+    bytearray(32),
+    "x" * 32,
+    [b"x" * 31],
+    [None],
+    7,
+]
+
+
+@given(st.sampled_from(HOSTILE), st.integers(0, 4))
+def test_hostile_types_are_named_errors(value: object, place: int) -> None:
+    """No argument, however wrong, gives anything but the verifier's own error."""
+    good: list[object] = [1, 3, LEAVES[1], log.inclusion_proof(1, LEAVES[:3]), log.root(LEAVES[:3])]
+    consistent: list[object] = [2, 3, log.consistency_proof(2, LEAVES[:3]), log.root(LEAVES[:2]), log.root(LEAVES[:3])]
+    good[place] = consistent[place] = value
+    with pytest.raises(InclusionError):
+        log.verify_inclusion(*good)  # type: ignore[arg-type]
+    with pytest.raises(ConsistencyError):
+        log.verify_consistency(*consistent)  # type: ignore[arg-type]
+
+
+def test_the_empty_log_and_equal_sizes_need_empty_proofs() -> None:
+    """Nothing is proven between them, so nothing may be sent."""
+    empty = hashlib.sha256(b"").digest()
+    root = log.root(LEAVES[:5])
+    log.verify_consistency(0, 5, [], empty, root)
+    log.verify_consistency(5, 5, [], root, root)
+    for arguments in (
+        (0, 5, [root], empty, root),
+        (0, 5, [], root, root),
+        (5, 5, [root], root, root),
+        (5, 5, [], root, empty),
+    ):
+        with pytest.raises(ConsistencyError):
+            log.verify_consistency(*arguments)
+    with pytest.raises(InclusionError):
+        log.verify_inclusion(0, 0, LEAVES[0], [], empty)
