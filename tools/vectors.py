@@ -61,13 +61,20 @@ def _tree(lanes: int) -> dict[str, Any]:
 
 
 def _header(lanes: int) -> dict[str, Any]:
-    numbers = {"epoch": 3, "close_time_us": 1_700_000_000_000_000, "journal_size": 12_345, "inbox_count": 17}
-    hashes = ("prev_header", "journal_root", "state_root", "exit_root", "inbox_hash", "marks_hash", "params_hash")
     header = Header(
         domain=DOMAIN,
-        **numbers,
-        **{name: _fixed(name) for name in hashes},
+        epoch=3,
+        close_time_us=1_700_000_000_000_000,
+        prev_header=_fixed("prev_header"),
+        journal_size=12_345,
+        journal_root=_fixed("journal_root"),
+        state_root=_fixed("state_root"),
+        exit_root=_fixed("exit_root"),
         exit_sums=tuple(10**15 + lane for lane in range(lanes)),
+        inbox_count=17,
+        inbox_hash=_fixed("inbox_hash"),
+        marks_hash=_fixed("marks_hash"),
+        params_hash=_fixed("params_hash"),
         diff_hash=_fixed("diff"),
         l1_number=99,
         l1_hash=_fixed("l1"),
