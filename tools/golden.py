@@ -121,6 +121,8 @@ def every_order(venue: v.Venue) -> None:
     venue.advance(v.SECOND)
     venue.operator(c.ExpireOrders())
     venue.do("cat", order(ids.SELL, at - 10_000, 20, tif=ids.IOC))
+    venue.do("ann", order(ids.BUY, at, 60))
+    venue.do("cat", order(ids.SELL, at, 60, tif=ids.IOC))
     venue.do("ann", c.CancelAll(BTC))
     venue.do("bob", c.CancelAll())
     venue.do("eve", c.CancelOrder(600), c.CancelOrder(600))
@@ -174,8 +176,8 @@ def refusals(venue: v.Venue) -> None:
     venue.do("dan", c.CancelAll(), expiry_us=venue.now_us - 1)
     venue.do("dan", *[order(ids.BUY, at - 1_000_000 - i * 10_000, 1) for i in range(14)])
     venue.do("dan", *[order(ids.BUY, at - 1_000_000, 1) for _ in range(13)])
-    venue.do("dan", order(ids.BUY, at - 990_000, 1, client_id=900), order(ids.BUY, at, 1, client_id=900))
-    venue.do("dan", order(ids.BUY, at, 1, reduce_only=True), c.CancelAll())
+    venue.do("dan", c.CancelAll(), order(ids.BUY, at - 990_000, 1, client_id=900))
+    venue.do("dan", order(ids.BUY, at - 990_000, 1, client_id=900), order(ids.BUY, at, 1, reduce_only=True))
     odd: list[c.OperatorCommand] = [
         c.ConsumeInbox(0, 99, 1, bytes(20), 0, 1, 1, bytes(32)),
         c.ConsumeInbox(0, venue.state.inbox_count, 1, b"", 0, 1, 1, bytes(32)),
@@ -227,7 +229,8 @@ def crash(venue: v.Venue) -> None:
     venue.operator(c.Liquidate(venue.account("max").number))
     venue.close_epoch()
     venue.do("whale", c.CancelAll())
-    venue.fund("kim", 2_000 * v.USD)
+    venue.fund("kim", 2_500 * v.USD)
+    at = venue.state.instruments[BTC].mark // 10_000 * 10_000
     venue.do("whale", venue.order(ids.BUY, at, 700))
     venue.do("kim", venue.order(ids.SELL, at, 700))
     for step in (30, 60):
@@ -302,6 +305,7 @@ def roots_of(venue: v.Venue, entries: list[bytes]) -> dict[str, Any]:
             if isinstance(outcome, o.EpochClosed):
                 fields = {n: getattr(outcome, n) for n in outcome.__struct_fields__}
                 values = {n: x.hex() if isinstance(x, bytes) else x for n, x in fields.items()}
+                values["exit_sums"] = list(outcome.exit_sums)
                 epochs.append({"seq": seq, "journal_root": log.root(leaves[: seq + 1]).hex(), **values})
     return {
         "rules_version": 1,

@@ -7,9 +7,6 @@ marks move. Invariants are checked before anything is committed.
 
 import hashlib
 
-from proofs.diff import DiffRow, diff_hash, encode_chunks
-from proofs.leaf import ExitLeaf
-
 from clearing.core.invariants import check
 from clearing.core.leaves import state_leaf_hash
 from clearing.core.margin import equity
@@ -21,6 +18,8 @@ from clearing.model.codec import encode
 from clearing.model.commands import CloseEpoch
 from clearing.model.outcomes import EpochClosed
 from clearing.model.params import params_hash
+from proofs.diff import DiffRow, diff_hash, encode_chunks
+from proofs.leaf import ExitLeaf
 
 
 def close(state: State, command: CloseEpoch) -> str:

@@ -22,23 +22,23 @@ def opposite_limit(side: int, price: int) -> int:
 
 def drop(state: State, order: Order, reason: str) -> None:
     """Take a resting order out of book and indexes, and say so."""
-    slot = order.slot
-    slot.inst.book.sides[order.side].remove(order)
-    add_open(slot, order.side, order.price, -order.open_lots)
+    slot, side, lots, order_id = order.slot, order.side, order.open_lots, order.order_id
+    slot.inst.book.sides[side].remove(order)
+    add_open(slot, side, order.price, -lots)
     account = order.account
     del account.orders[order.client_order_id]
-    del state.orders[order.order_id]
+    del state.orders[order_id]
     state.dirty[account.number] = account
-    state.out.append(OrderCancelled(order.order_id, order.open_lots, reason))
+    state.out.append(OrderCancelled(order_id, lots, reason))
 
 
 def rest(state: State, order: Order) -> None:
     """Put an accepted order into book and indexes with fresh time priority."""
-    order.rank = state.next_rank
-    state.next_rank += 1
-    slot = order.slot
-    slot.inst.book.sides[order.side].add(order)
-    add_open(slot, order.side, order.price, order.open_lots)
+    order.rank = rank = state.next_rank
+    state.next_rank = rank + 1
+    slot, side = order.slot, order.side
+    slot.inst.book.sides[side].add(order)
+    add_open(slot, side, order.price, order.open_lots)
     order.account.orders[order.client_order_id] = order
     state.orders[order.order_id] = order
 
@@ -84,7 +84,8 @@ def match(state: State, taker: Order) -> str:
             if not lots:
                 drop(state, maker, reason)
                 continue
-        lots = min(lots, taker.open_lots)
+        if lots > taker.open_lots:
+            lots = taker.open_lots
         _trade(state, inst, side, maker, taker, lots)
         if taker.reduce_only and not taker.slot.size:
             return "REDUCE_ONLY" if taker.open_lots else ""

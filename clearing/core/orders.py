@@ -23,9 +23,9 @@ MAX_EXPIRED_PER_ENTRY = 300
 def _price_and_size(inst: InstrumentState, price: int, lots: int) -> str:
     if not 0 < lots <= MAX_LOTS:
         return "INVALID_SIZE"
-    if lots > inst.spec.max_order_lots:
+    if lots > inst.max_lots:
         return "ORDER_TOO_LARGE"
-    if not 0 < price <= MAX_PRICE_ATOMS or price % inst.spec.tick_atoms:
+    if not 0 < price <= MAX_PRICE_ATOMS or price % inst.tick:
         return "INVALID_PRICE"
     return ""
 

@@ -32,13 +32,14 @@ def fold(account: Account, slot: Slot, lots: int, price: int, fee: int) -> None:
         settle_funding(account, slot)
     old = slot.size
     new = old + lots
-    account.cash -= lots * price + fee
+    cost = lots * price
+    account.cash -= cost + fee
     slot.size = new
     if old == 0:
-        slot.entry_cost = lots * price
+        slot.entry_cost = cost
         inst.holders[account.number] = account
     elif (old > 0) == (lots > 0):
-        slot.entry_cost += lots * price
+        slot.entry_cost += cost
     elif new == 0:
         slot.entry_cost = 0
         del inst.holders[account.number]
@@ -46,4 +47,7 @@ def fold(account: Account, slot: Slot, lots: int, price: int, fee: int) -> None:
         slot.entry_cost -= slot.entry_cost * -lots // old
     else:
         slot.entry_cost = new * price
-    inst.open_interest += (max(0, new)) - (max(0, old))
+    if old > 0:
+        inst.open_interest -= old
+    if new > 0:
+        inst.open_interest += new

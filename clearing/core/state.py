@@ -7,14 +7,13 @@ reader (roots, liquidation) the keys are sorted first.
 
 from __future__ import annotations
 
-from proofs.hashtree import StateTree
-from proofs.sumtree import SumTree
-
 from clearing.core.book import Book, Order
 from clearing.model import ids
 from clearing.model.commands import Genesis
 from clearing.model.outcomes import Outcome
 from clearing.model.params import Instrument, Params
+from proofs.hashtree import StateTree
+from proofs.sumtree import SumTree
 
 
 class NonceWindow:
@@ -140,7 +139,8 @@ class InstrumentState:
 
     __slots__ = (
         "book", "funding_carry", "funding_index", "funding_time", "holders", "id", "imf", "index",
-        "index_time", "mark", "mmf", "open_interest", "premium_count", "premium_sum", "spec",
+        "index_time", "mark", "max_lots", "mmf", "open_interest", "premium_count", "premium_sum", "spec",
+        "tick",
     )  # fmt: skip
 
     def __init__(self, spec: Instrument) -> None:
@@ -148,6 +148,8 @@ class InstrumentState:
         self.id = spec.id
         self.imf = spec.imf_ppm
         self.mmf = spec.mmf_ppm
+        self.tick = spec.tick_atoms
+        self.max_lots = spec.max_order_lots
         self.book = Book()
         self.holders: dict[int, Account] = {}
         self.open_interest = 0
@@ -176,6 +178,14 @@ class Publisher:
 class State:
     """Everything. `out` collects the outcomes of the entry being applied; `touched` the accounts
     whose margin it changed; `dirty` the accounts whose state leaf the next epoch must renew."""
+
+    # More attributes than a dict shares between instances: slots keep access as fast as elsewhere.
+    __slots__ = (
+        "accounts", "deployment", "diff_chunks", "dirty", "epoch", "exit_tree", "expiries", "fills_left",
+        "genesis", "haircut", "holdings", "inbox_count", "inbox_hash", "instruments", "keys", "lanes",
+        "next_order_id", "next_rank", "operator_address", "operator_key", "operator_nonces", "orders", "out",
+        "owners", "params", "publishers", "state_tree", "time_us", "touched", "user_exits",
+    )  # fmt: skip
 
     def __init__(self, genesis: Genesis) -> None:
         self.genesis = genesis

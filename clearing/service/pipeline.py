@@ -36,6 +36,7 @@ from proofs.log import leaf_hash
 
 _PARALLEL_FROM = 16  # below this, waking a thread costs more than it saves
 _Item = tuple[int, Envelope, Body]
+_Check = Callable[[], list[tuple[int, Refused]]]
 
 
 class Receipt:
@@ -121,6 +122,27 @@ def _verify_all(items: Sequence[_Item]) -> list[tuple[int, Refused]]:
     return bad
 
 
+class Begun:
+    """A batch whose signatures are being checked: what `Pipeline.finish` goes on with."""
+
+    __slots__ = ("checks", "items", "raw", "results")
+
+    def __init__(self, raw: Sequence[bytes]) -> None:
+        self.raw = raw
+        self.results: list[Receipt | NovateError | None] = [None] * len(raw)
+        self.items: list[_Item] = []
+        self.checks: list[_Check] = []
+
+    def verified(self) -> list[_Item]:
+        """Wait for the checks; the items that passed them."""
+        bad = [found for check in self.checks for found in check()]
+        if not bad:
+            return self.items
+        for index, fault in bad:
+            self.results[index] = fault
+        return [item for item in self.items if self.results[item[0]] is None]
+
+
 def halted_error(cause: BaseException) -> NovateError:
     """What callers are told after a fault: the cause's own code when it has one."""
     if isinstance(cause, NovateError):
@@ -164,13 +186,25 @@ class Pipeline:
 
         Raises nothing of its own: after a fault `halted` is set and everything is refused.
         """
+        return self.finish(self.begin(raw), now_us)
+
+    def begin(self, raw: Sequence[bytes]) -> Begun:
+        """Stages 1 and 2, the signatures on other threads: they need no state, so a batch may begin while
+        the one before it is applied and synced. Batches are finished in the order they began."""
+        begun = Begun(raw)
+        self._decode(begun)
+        begun.checks = self.begin_checks(begun.items)
+        return begun
+
+    def finish(self, begun: Begun, now_us: int) -> list[Receipt | NovateError]:
+        """The other stages, as `process`."""
+        results = begun.results
         refusal = halted_error(self.halted) if self.halted is not None else self.committer.refusal()
         if refusal is not None:
-            return [refusal] * len(raw)
-        results: list[Receipt | NovateError | None] = [None] * len(raw)
-        items = self._verified(raw, results)
+            return [refusal] * len(results)
+        items = begun.verified()
         with self.lock:
-            receipts = self._apply(raw, items, now_us, results)
+            receipts = self._apply(begun.raw, items, now_us, results)
             if receipts:
                 self._commit(receipts, results)
         self._tell()
@@ -179,28 +213,24 @@ class Pipeline:
 
     # --- stages 1 and 2 ---
 
-    def _verified(self, raw: Sequence[bytes], results: list[Receipt | NovateError | None]) -> list[_Item]:
-        items: list[_Item] = []
-        for index, data in enumerate(raw):
+    def _decode(self, begun: Begun) -> None:
+        results, add = begun.results, begun.items.append
+        for index, data in enumerate(begun.raw):
             try:
                 envelope, body = decode_envelope(data)
             except Refused as error:
                 results[index] = error
             else:
-                items.append((index, envelope, body))
-        bad = self._bad_signatures(items)
-        if not bad:
-            return items
-        for index, fault in bad:
-            results[index] = fault
-        return [item for item in items if results[item[0]] is None]
+                add((index, envelope, body))
 
-    def _bad_signatures(self, items: list[_Item]) -> list[tuple[int, Refused]]:
+    def begin_checks(self, items: list[_Item]) -> list[_Check]:
+        """Start verifying; each returned function waits for its part and gives what failed."""
         if self._pool is None or len(items) < _PARALLEL_FROM:
-            return _verify_all(items)
+            bad = _verify_all(items)
+            return [lambda: bad]
         step = -(-len(items) // self._threads)
         parts = [items[at : at + step] for at in range(0, len(items), step)]
-        return [found for part in self._pool.map(_verify_all, parts) for found in part]
+        return [self._pool.submit(_verify_all, part).result for part in parts]
 
     # --- stage 3 ---
 

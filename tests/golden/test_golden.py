@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from clearing.core.reducer import Reducer
@@ -103,15 +104,11 @@ def test_it_shows_every_command_outcome_and_reason(entries: list[bytes], roots: 
 
 def test_a_changed_byte_diverges_at_its_entry(entries: list[bytes]) -> None:
     """The replay above can fail: a fill of one atom more is found where it stands."""
-    for seq, data in enumerate(entries):
-        entry = decode_entry(data)
-        trades = [x for x in entry.outcomes if isinstance(x, o.TradeNovated)]
-        if trades:
-            break
+    decoded = [decode_entry(data) for data in entries]
+    seq = next(n for n, e in enumerate(decoded) if any(isinstance(x, o.TradeNovated) for x in e.outcomes))
+    entry = decoded[seq]
     forged = [
-        o.TradeNovated(*[getattr(x, n) for n in x.__struct_fields__[:-1]], x.taker_fee_atoms + 1)
-        if x is trades[0]
-        else x
+        msgspec.structs.replace(x, taker_fee_atoms=x.taker_fee_atoms + 1) if isinstance(x, o.TradeNovated) else x
         for x in entry.outcomes
     ]
     tampered = [*entries[:seq], encode_entry(seq, entry.time_us, entry.envelope, forged), *entries[seq + 1 :]]
