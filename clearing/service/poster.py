@@ -66,11 +66,12 @@ class Poster:
             return self._post_missing()
 
     def _l1_block(self) -> tuple[int, bytes]:
-        """A final block; the contract takes none that is not past, so at most the newest."""
+        """A final block. The contract takes none that is not past, and a node estimates gas as if in the
+        newest block, so at most the one before it."""
         if self._vault is None:
             return 0, bytes(32)
         rpc: Rpc = self._vault.rpc
-        block = rpc.block(max(0, rpc.block_number() - self._confirmations))
+        block = rpc.block(max(0, rpc.block_number() - max(1, self._confirmations)))
         return block.number, block.hash
 
     def _post_missing(self) -> int:
