@@ -127,6 +127,11 @@ def batches(entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
     Raises JournalError: ENTRY_TOO_LARGE.
     """
+    if entries and _sound(entries):
+        whole = sum(map(len, entries)) + _ENTRY_OVERHEAD_BYTES * len(entries) + _BLOCK_OVERHEAD_BYTES
+        if whole <= MAX_BLOCK_BYTES:
+            yield entries
+            return
     start, used = 0, _BLOCK_OVERHEAD_BYTES
     for position, entry in enumerate(entries):
         _check_entry(entry, None)
@@ -147,9 +152,13 @@ def _check_fields(term: int, first_seq: int, count: int, prev_hash: bytes, entri
     if type(prev_hash) is not bytes or len(prev_hash) != _HASH_BYTES:
         raise JournalError(errors.BLOCK_MALFORMED, "the previous hash must be 32 bytes")
     # The hot path asks once for all entries; which one it is matters only when there is one.
-    if set(map(type, entries)) != {bytes} or max(map(len, entries)) > MAX_ENTRY_BYTES:
+    if not _sound(entries):
         for offset, entry in enumerate(entries):
             _check_entry(entry, first_seq + offset)
+
+
+def _sound(entries: Sequence[bytes]) -> bool:
+    return set(map(type, entries)) == {bytes} and max(map(len, entries)) <= MAX_ENTRY_BYTES
 
 
 def _check_entry(entry: bytes, seq: int | None) -> None:

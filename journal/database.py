@@ -60,16 +60,12 @@ class Database:
             self._check_length()
             self.blocks, self.tiles, self.meta = _opened(
                 path,
-                lambda: tuple(
-                    self.env.open_db(name, create=create) for name in (b"blocks", b"tiles", b"meta")
-                ),
+                lambda: tuple(self.env.open_db(name, create=create) for name in (b"blocks", b"tiles", b"meta")),
             )
             if create:
                 self._initialise()
             elif (found := self.get(self.meta, _KEY_FORMAT)) != FORMAT:
-                raise JournalError(
-                    errors.JOURNAL_FORMAT, f"{path} has format {found!r}; this version reads {FORMAT!r}"
-                )
+                raise JournalError(errors.JOURNAL_FORMAT, f"{path} has format {found!r}; this version reads {FORMAT!r}")
         except BaseException:
             self.env.close()
             raise
@@ -180,9 +176,7 @@ def check_file(path: Path) -> None:
     try:
         size_bytes = (path / DATA).stat().st_size
     except (FileNotFoundError, NotADirectoryError):
-        raise JournalError(
-            errors.JOURNAL_NOT_FOUND, f"there is no journal at {path}; create one first"
-        ) from None
+        raise JournalError(errors.JOURNAL_NOT_FOUND, f"there is no journal at {path}; create one first") from None
     except OSError as error:
         raise JournalError(errors.JOURNAL_UNREADABLE, f"{path} cannot be read: {error.strerror}") from None
     if size_bytes < 2 * PAGE_BYTES:

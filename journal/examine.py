@@ -172,9 +172,7 @@ def _check_search(view: View, block: Block) -> None:
 
 def _check_tile(db: Database, view: View, key: bytes, expected: bytes, seq: int) -> None:
     if view.txn.get(key, db=db.tiles) != expected:
-        raise errors.corrupt(
-            f"tile {key[0]}/{int.from_bytes(key[1:], 'big')} is not what the entries hash to", seq
-        )
+        raise errors.corrupt(f"tile {key[0]}/{int.from_bytes(key[1:], 'big')} is not what the entries hash to", seq)
 
 
 def _check_tile_keys(db: Database, view: View, size: int) -> None:

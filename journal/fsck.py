@@ -231,9 +231,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     if as_json:
-        sys.stdout.write(
-            msgspec.json.encode({"ok": report.ok, **msgspec.to_builtins(report)}).decode() + "\n"
-        )
+        sys.stdout.write(msgspec.json.encode({"ok": report.ok, **msgspec.to_builtins(report)}).decode() + "\n")
     else:
         sys.stdout.write("\n".join(report.lines()) + "\n")
     return 0 if report.ok else 1

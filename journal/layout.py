@@ -120,8 +120,7 @@ class Preallocator:
     def _full(self, end: int, reason: str) -> JournalError:
         return JournalError(
             errors.DISK_FULL,
-            f"{self._path} cannot grow to {end} bytes: {reason}; nothing was written. "
-            "Free some space and retry",
+            f"{self._path} cannot grow to {end} bytes: {reason}; nothing was written. Free some space and retry",
         )
 
     def close(self) -> None:

@@ -71,9 +71,7 @@ class Snapshots:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             code = errors.DISK_FULL if error.errno in NO_SPACE else errors.JOURNAL_UNREADABLE
-            raise JournalError(
-                code, f"the snapshot {target} was not written: {error.strerror}", seq
-            ) from None
+            raise JournalError(code, f"the snapshot {target} was not written: {error.strerror}", seq) from None
         return target
 
     def list(self) -> "tuple[int, ...]":
@@ -96,9 +94,7 @@ class Snapshots:
         except FileNotFoundError:
             raise JournalError(errors.SNAPSHOT_NOT_FOUND, f"there is no snapshot {path}", seq) from None
         except OSError as error:
-            raise JournalError(
-                errors.JOURNAL_UNREADABLE, f"{path} cannot be read: {error.strerror}", seq
-            ) from None
+            raise JournalError(errors.JOURNAL_UNREADABLE, f"{path} cannot be read: {error.strerror}", seq) from None
         return _parse(path, seq, content)
 
     def latest(self, at_most_seq: int | None = None) -> Snapshot | None:

@@ -115,9 +115,7 @@ class Store:
         try:
             lock = None if read_only else WriterLock(target)
         except OSError as error:
-            raise JournalError(
-                errors.JOURNAL_UNREADABLE, f"{target} cannot be opened: {error.strerror}"
-            ) from None
+            raise JournalError(errors.JOURNAL_UNREADABLE, f"{target} cannot be opened: {error.strerror}") from None
         return cls._opened(target, lock, map_bytes, grow_bytes, reserve_bytes)
 
     @classmethod
@@ -190,9 +188,7 @@ class Store:
         FatalJournalError: COMMIT_FAILED; end the process.
         """
         self._check_writable(expected)
-        built = blocks.build(
-            expected.term if term is None else term, expected.next_seq, expected.block_hash, entries
-        )
+        built = blocks.build(expected.term if term is None else term, expected.next_seq, expected.block_hash, entries)
         return self._append(built, use_reserve)
 
     def append_block(self, block: Block | bytes, expected: Head, *, use_reserve: bool = False) -> Head:
@@ -427,9 +423,7 @@ def _create_directory(target: Path, map_bytes: int, reserve_bytes: int) -> Write
                 left_over.unlink()
         Database(making, read_only=False, create=True, map_bytes=map_bytes).env.close()
         if not layout.make_reserve(making, reserve_bytes) and reserve_bytes:
-            raise JournalError(
-                errors.DISK_FULL, f"{target} cannot be created: there is no space for its reserve"
-            )
+            raise JournalError(errors.DISK_FULL, f"{target} cannot be created: there is no space for its reserve")
         witness = Witness(making)
         witness.write(0, blocks.ZERO_HASH)
         witness.sync()

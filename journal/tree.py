@@ -59,9 +59,7 @@ class Frontier:
 
     __slots__ = ("peaks", "size", "tails")
 
-    def __init__(
-        self, size: int = 0, peaks: Sequence[bytes | None] = (), tails: Sequence[bytes] = ()
-    ) -> None:
+    def __init__(self, size: int = 0, peaks: Sequence[bytes | None] = (), tails: Sequence[bytes] = ()) -> None:
         self.size = size
         self.peaks = tuple(peaks)
         self.tails = tuple(tails)
@@ -81,8 +79,7 @@ class Frontier:
             tail = source.tile(level, nodes // TILE_WIDTH) if width else b""
             if len(tail) != width * HASH_BYTES:
                 raise errors.corrupt(
-                    f"tile {level}/{nodes // TILE_WIDTH} holds {len(tail)} bytes where "
-                    f"{width * HASH_BYTES} belong",
+                    f"tile {level}/{nodes // TILE_WIDTH} holds {len(tail)} bytes where {width * HASH_BYTES} belong",
                 )
             tails.append(tail)
         return cls(size, by_level, tails)
@@ -134,9 +131,7 @@ def _cut_tiles(
     """
     row = tail + b"".join(nodes)
     full = len(row) // TILE_BYTES
-    writes.extend(
-        (tile_key(level, first_tile + i), row[i * TILE_BYTES : (i + 1) * TILE_BYTES]) for i in range(full)
-    )
+    writes.extend((tile_key(level, first_tile + i), row[i * TILE_BYTES : (i + 1) * TILE_BYTES]) for i in range(full))
     rest = row[full * TILE_BYTES :]
     if rest:
         writes.append((tile_key(level, first_tile + full), rest))

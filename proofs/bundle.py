@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The offline proof bundle: one JSON file that holds all that a verdict needs.
 
-Bytes are hex, big integers are decimal strings, so that any language reads it without loss.
-Unknown fields are errors.
+Bytes are hex, amounts are decimal strings and counts are numbers below 2^53, so that any language
+reads it without loss. Unknown fields are errors, and so are fields given twice (readers differ in
+which they take) and text that a terminal would not show.
 """
+
+import json
+from typing import Annotated, Any
 
 import msgspec
 
 from proofs.errors import BundleError
+from proofs.leaf import MAX_LANES
 
 FORMAT = "novate-bundle/1"
 MAX_BYTES = 8 * 1024 * 1024
 _DEPTH_LIMIT = 64
+_NAME_LIMIT = 255
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,7 +28,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ExitPart(_Part, frozen=True):
     """The owner's exit leaf and its path (hashes hex, sums decimal per lane)."""
 
-    index: int
+    index: Count
     owner: str
     exits: tuple[str, ...]
     withdraw_acks: tuple[str, ...]
@@ -32,8 +39,8 @@ class ExitPart(_Part, frozen=True):
 class StatePart(_Part, frozen=True):
     """One account's state leaf and its path; amounts decimal."""
 
-    account: int
-    sub: int
+    account: Count
+    sub: Count
     salt: str
     equity: str
     deficit: str
@@ -47,7 +54,7 @@ class StatePart(_Part, frozen=True):
 class EntryPart(_Part, frozen=True):
     """A journal entry (hex) and its inclusion in the log of the header's size."""
 
-    seq: int
+    seq: Count
     entry: str
     proof: tuple[str, ...]
 
@@ -57,7 +64,7 @@ class Bundle(_Part, frozen=True):
 
     format: str
     deployment_id: str
-    chain_id: int
+    chain_id: Count
     vault: str
     origin: str
     operator_key: str
@@ -70,8 +77,22 @@ class Bundle(_Part, frozen=True):
 
 
 def encode(bundle: Bundle) -> bytes:
-    """Bytes of the file: indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+    """Bytes of the file: indented JSON. Raises `BundleError` for values that JSON cannot hold."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"the bundle cannot be written as JSON: {_plain(str(error))}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    """Refuses an object with a field given twice."""
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise BundleError("a field is given twice, so that readers may differ; fetch the bundle again")
+
+
+def _plain(text: str) -> str:
+    """At most 200 characters, those that a terminal shows: what hostile bytes may say in a message."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
 def decode(data: bytes) -> Bundle:
@@ -80,10 +101,15 @@ def decode(data: bytes) -> Bundle:
         raise BundleError(f"the file has {len(data)} bytes; a bundle has at most {MAX_BYTES}")
     try:
         bundle = msgspec.json.decode(data, type=Bundle)
-    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-        raise BundleError(f"not a Novate bundle: {error}; fetch it again") from None
+        json.loads(data, object_pairs_hook=_once)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"not a Novate bundle: {_plain(str(error))}; fetch it again") from None
     if bundle.format != FORMAT:
-        raise BundleError(f"format {bundle.format!r} is not known; this reads {FORMAT}")
+        raise BundleError(f"format {_plain(bundle.format)!r} is not known; this reads {FORMAT}")
+    if not 1 <= len(bundle.assets) <= MAX_LANES:
+        raise BundleError(f"a vault has 1 to {MAX_LANES} assets; the bundle names {len(bundle.assets)}")
+    if any(len(name) > _NAME_LIMIT or not name.isprintable() for name in (bundle.origin, *bundle.assets)):
+        raise BundleError(f"the origin and the assets' names are at most {_NAME_LIMIT} printable characters")
     if len(bundle.exit.hashes) > _DEPTH_LIMIT or len(bundle.exit.sums) > _DEPTH_LIMIT:
         raise BundleError("the exit path is longer than any tree")
     return bundle

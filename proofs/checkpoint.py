@@ -15,12 +15,17 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from proofs.errors import CheckpointError
-from proofs.hashing import HASH_BYTES, sha256
+from proofs.hashing import HASH_BYTES, OWNER_BYTES, fixed, sha256, shown
 
 ED25519 = b"\x01"
 EIP712 = b"\xffnovate-eip712-checkpoint"
 _DASH = "\u2014 "
 _MAX_BYTES = 16_384
+
+
+def _is_name(text: str) -> bool:
+    """Whether a key may be so named: no space, plus or control character, nor what no terminal shows."""
+    return bool(text) and text.isprintable() and "+" not in text and not any(char.isspace() for char in text)
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -31,12 +36,13 @@ class Checkpoint(msgspec.Struct, frozen=True):
     root: bytes
 
     def body(self) -> bytes:
-        """The signed text. Raises `CheckpointError` for an origin that a note cannot hold."""
-        name_is_bad = not self.origin or any(ch in self.origin for ch in " +\n\r\t")
-        if name_is_bad or not 0 <= self.size < 1 << 63 or len(self.root) != HASH_BYTES:
+        """The signed text. Raises `CheckpointError` for what a note cannot hold."""
+        if not _is_name(self.origin):
             raise CheckpointError(
-                f"origin {self.origin!r}, size {self.size} or root cannot stand in a checkpoint"
+                f"origin {self.origin[:80]!r} is empty, or has a space, a plus or a control character"
             )
+        if not 0 <= self.size < 1 << 63 or len(self.root) != HASH_BYTES:
+            raise CheckpointError(f"size {shown(self.size)} is not below 2^63, or the root is not 32 bytes")
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
 
 
@@ -62,8 +68,11 @@ def signature_line(name: str, identity: bytes, signature: bytes) -> str:
 
 
 def sign(checkpoint: Checkpoint, seed: bytes, extra_lines: tuple[str, ...] = ()) -> str:
-    """Note text signed by an Ed25519 seed (32 bytes), with further signature lines after it."""
-    key = SigningKey(seed)
+    """Note text signed by an Ed25519 seed (32 bytes), with further signature lines after it.
+
+    Raises `CheckpointError`, or `EncodingError` for the seed.
+    """
+    key = SigningKey(fixed(seed, 32, "seed"))
     body = checkpoint.body()
     identity = key_id(checkpoint.origin, ED25519, bytes(key.verify_key))
     line = signature_line(checkpoint.origin, identity, key.sign(body).signature)
@@ -71,8 +80,9 @@ def sign(checkpoint: Checkpoint, seed: bytes, extra_lines: tuple[str, ...] = ())
 
 
 def secp256k1_line(origin: str, address: bytes, signature: bytes) -> str:
-    """The contract's signature line: 65 bytes of `address` (20 bytes)."""
-    return signature_line(origin, key_id(origin, EIP712, address), signature)
+    """The contract's signature line: 65 bytes of `address` (20 bytes). Raises `EncodingError`."""
+    identity = key_id(origin, EIP712, fixed(address, OWNER_BYTES, "address"))
+    return signature_line(origin, identity, fixed(signature, 65, "secp256k1 signature"))
 
 
 def secp256k1_signature(note: SignedNote, address: bytes) -> bytes | None:
@@ -94,7 +104,7 @@ def parse(text: str) -> SignedNote:
         raise CheckpointError("a checkpoint is three lines, a blank line, and signature lines")
     origin, size, root = lines
     if not size.isascii() or not size.isdecimal() or (size != "0" and size.startswith("0")) or len(size) > 19:
-        raise CheckpointError(f"size {size!r} is not a decimal number")
+        raise CheckpointError(f"size {size[:40]!r} is not a decimal number")
     checkpoint = Checkpoint(origin, int(size), _base64(root, "root"))
     if checkpoint.body() != (body + "\n").encode():
         raise CheckpointError("the checkpoint is not in its one canonical form")
@@ -105,7 +115,7 @@ def parse(text: str) -> SignedNote:
 def _signature(line: str) -> tuple[str, bytes, bytes]:
     name, space, data = line.removeprefix(_DASH).partition(" ")
     raw = _base64(data, "signature")
-    if not line.startswith(_DASH) or not space or not name or len(raw) < 5:
+    if not line.startswith(_DASH) or not space or not _is_name(name) or len(raw) < 5:
         raise CheckpointError(f"{line[:60]!r} is not a signature line")
     return name, raw[:4], raw[4:]
 
@@ -124,7 +134,7 @@ def verify(text: str, public_key: bytes, origin: str) -> Checkpoint:
     """The checkpoint, if it is of `origin` and signed by `public_key` (32 bytes). Raises `CheckpointError`."""
     note = parse(text)
     if note.checkpoint.origin != origin:
-        raise CheckpointError(f"the checkpoint is of {note.checkpoint.origin!r}, not of {origin!r}")
+        raise CheckpointError(f"the checkpoint is of {note.checkpoint.origin[:200]!r}, not of {origin[:200]!r}")
     identity = key_id(origin, ED25519, public_key)
     for name, found, signature in note.signatures:
         if name == origin and found == identity and len(signature) == 64:

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from proofs.errors import DiffError
-from proofs.hashing import OWNER_BYTES, sha256
+from proofs.hashing import OWNER_BYTES, sha256, shown
+from proofs.leaf import LEAF_VALUE_BITS, MAX_LANES
 
 VERSION = 1
 MAX_CHUNK_BYTES = 96 * 1024
 _HEAD_BYTES = 14
-_VALUE_LIMIT = 1 << 96
+_VALUE_LIMIT = 1 << LEAF_VALUE_BITS
 
 
 class DiffRow(NamedTuple):
@@ -73,10 +74,12 @@ def encode_chunks(epoch: int, lanes: int, rows: Sequence[DiffRow]) -> list[bytes
 
     Raises `DiffError`. No rows give no chunks.
     """
+    if not 0 <= epoch < 1 << 64 or not 1 <= lanes <= MAX_LANES:
+        raise DiffError(f"epoch {shown(epoch)} with {shown(lanes)} lanes does not fit a chunk")
     previous = -1
     for row in rows:
         if row.index <= previous or row.index >= 1 << 32:
-            raise DiffError(f"row {row.index} is out of order")
+            raise DiffError(f"row {shown(row.index)} is out of order, or not a 32-bit index")
         if row.owner is not None and len(row.owner) != OWNER_BYTES:
             raise DiffError("an owner has 20 bytes")
         if len(row.exits) != lanes or len(row.acks) != lanes:
@@ -133,7 +136,7 @@ def decode_chunk(data: bytes) -> Chunk:
         raise DiffError("the chunk is larger than 96 KiB")
     reader = _Reader(data)
     version, lanes = reader.take(2)
-    if version != VERSION or not 1 <= lanes <= 4:
+    if version != VERSION or not 1 <= lanes <= MAX_LANES:
         raise DiffError(f"version {version} with {lanes} lanes is not known")
     epoch = int.from_bytes(reader.take(8), "big")
     count = int.from_bytes(reader.take(4), "big")
@@ -149,7 +152,7 @@ def decode_chunk(data: bytes) -> Chunk:
     if count % 8 and bitmap[-1] >> count % 8:
         raise DiffError("the owner bitmap has bits past the last row")
     owners = [reader.take(OWNER_BYTES) if bitmap[n // 8] >> n % 8 & 1 else None for n in range(count)]
-    columns = [[reader.varint(96) for _ in range(count)] for _ in range(2 * lanes)]
+    columns = [[reader.varint(LEAF_VALUE_BITS) for _ in range(count)] for _ in range(2 * lanes)]
     if not reader.at_end():
         raise DiffError("bytes follow the last column")
     rows = [

@@ -15,10 +15,17 @@ def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+def shown(value: object) -> str:
+    """`value` for an error message: short whatever it is, since hostile input may hold any number or type."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return f"of type {type(value).__name__}"
+    return str(value) if value.bit_length() <= 256 else f"of {value.bit_length()} bits"
+
+
 def unsigned(value: int, bits: int, what: str = "value") -> bytes:
     """`value` as `bits`/8 big-endian bytes. Raises `EncodingError` when it does not fit."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise EncodingError(f"{what} {value!r} is not an unsigned {bits}-bit integer")
+        raise EncodingError(f"{what} {shown(value)} is not an unsigned {bits}-bit integer")
     return value.to_bytes(bits // 8, "big")
 
 
@@ -36,9 +43,7 @@ def fixed(value: bytes, length: int, what: str) -> bytes:
 
 def exit_domain(chain_id: int, vault: bytes) -> bytes:
     """Domain of a vault's exit tree: SHA-256("novate/exit/v1" | chain id u256 | vault)."""
-    return sha256(
-        b"novate/exit/v1" + unsigned(chain_id, 256, "chain id") + fixed(vault, OWNER_BYTES, "vault")
-    )
+    return sha256(b"novate/exit/v1" + unsigned(chain_id, 256, "chain id") + fixed(vault, OWNER_BYTES, "vault"))
 
 
 def state_domain(deployment_id: bytes) -> bytes:

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from proofs.errors import StateTreeError
-from proofs.hashing import HASH_BYTES, sha256
+from proofs.hashing import HASH_BYTES, sha256, shown
 
 DEPTH = 24
 
@@ -33,11 +33,13 @@ class StateTree:
         return self._levels[self.depth].get(0, self._empty[self.depth])
 
     def update(self, leaves: Iterable[tuple[int, bytes]]) -> None:
-        """Set leaf hashes. Raises `StateTreeError` for a position outside the tree."""
+        """Set leaf hashes, all or none. Raises `StateTreeError` (position outside the tree, not 32 bytes)."""
         changed = dict(leaves)
-        for position in changed:
+        for position, leaf_hash in changed.items():
             if not 0 <= position < 1 << self.depth:
-                raise StateTreeError(f"position {position} is outside a tree of depth {self.depth}")
+                raise StateTreeError(f"position {shown(position)} is outside a tree of depth {self.depth}")
+            if len(leaf_hash) != HASH_BYTES:
+                raise StateTreeError(f"the leaf hash at position {position} is not 32 bytes")
         self._levels[0].update(changed)
         parents = sorted({position >> 1 for position in changed})
         for height in range(self.depth):
@@ -46,32 +48,29 @@ class StateTree:
             for parent in parents:
                 left = parent << 1
                 above[parent] = hasher(b"\x01" + get(left, empty) + get(left | 1, empty)).digest()
-            parents = (
-                sorted({parent >> 1 for parent in parents})
-                if len(parents) > 1
-                else [parents[0] >> 1]
-                if parents
-                else []
-            )
+            parents = sorted({parent >> 1 for parent in parents})
+
+    def leaves(self) -> list[tuple[int, bytes]]:
+        """(position, leaf hash) in order: what `update` fills an equal tree from."""
+        return sorted(self._levels[0].items())
 
     def proof(self, position: int) -> list[bytes]:
-        """Sibling hashes from the bottom up."""
+        """Sibling hashes from the bottom up. Raises `StateTreeError` outside the tree."""
         if not 0 <= position < 1 << self.depth:
             raise StateTreeError(f"position {position} is outside a tree of depth {self.depth}")
-        return [
-            self._levels[height].get((position >> height) ^ 1, self._empty[height])
-            for height in range(self.depth)
-        ]
+        return [self._levels[height].get((position >> height) ^ 1, self._empty[height]) for height in range(self.depth)]
 
 
-def verify_state(
-    position: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes, depth: int = DEPTH
-) -> None:
+def verify_state(position: int, leaf_hash: bytes, proof: Sequence[bytes], root: bytes, depth: int = DEPTH) -> None:
     """Check a state leaf's path. Raises `StateTreeError`."""
     if not isinstance(position, int) or isinstance(position, bool) or not 0 <= position < 1 << depth:
-        raise StateTreeError(f"position {position!r} is outside a tree of depth {depth}")
-    if len(proof) != depth or any(not isinstance(item, bytes) or len(item) != HASH_BYTES for item in proof):
-        raise StateTreeError(f"a state proof has exactly {depth} hashes of 32 bytes")
+        raise StateTreeError(f"position {shown(position)} is outside a tree of depth {depth}")
+    if not isinstance(leaf_hash, bytes) or len(leaf_hash) != HASH_BYTES:
+        raise StateTreeError("the leaf hash must be 32 bytes")
+    if not isinstance(proof, (list, tuple)) or len(proof) != depth:
+        raise StateTreeError(f"a state proof is a list of exactly {depth} hashes")
+    if any(not isinstance(item, bytes) or len(item) != HASH_BYTES for item in proof):
+        raise StateTreeError("every hash of a state proof has 32 bytes")
     current = leaf_hash
     for height, sibling in enumerate(proof):
         pair = sibling + current if (position >> height) & 1 else current + sibling

@@ -93,9 +93,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         at = 2
         for name, width in _FIELDS:
             if name == "exit_sums":
-                values[name] = tuple(
-                    int.from_bytes(data[at + 16 * i : at + 16 * i + 16], "big") for i in range(count)
-                )
+                values[name] = tuple(int.from_bytes(data[at + 16 * i : at + 16 * i + 16], "big") for i in range(count))
                 at += 16 * count
                 continue
             raw = data[at : at + width]

@@ -4,11 +4,12 @@
 import msgspec
 
 from proofs.errors import EncodingError
-from proofs.hashing import HASH_BYTES, OWNER_BYTES, fixed, lanes, sha256, unsigned
+from proofs.hashing import HASH_BYTES, OWNER_BYTES, fixed, sha256, unsigned
 
 MAX_LANES = 4
 LEAF_VALUE_BITS = 96
 STATE_LEAF_VERSION = 1
+_PAD = bytes(4)  # a lane is 128 bits wide and a leaf's value at most 96
 
 
 class ExitLeaf(msgspec.Struct, frozen=True):
@@ -24,15 +25,13 @@ class ExitLeaf(msgspec.Struct, frozen=True):
         count = len(self.exits)
         if not 1 <= count <= MAX_LANES or len(self.withdraw_acks) != count:
             raise EncodingError("an exit leaf has 1 to 4 lanes, as many exits as withdraw_acks")
-        for value in (*self.exits, *self.withdraw_acks):
-            unsigned(value, LEAF_VALUE_BITS, "leaf value")
         return (
             b"\x00"
             + fixed(domain, HASH_BYTES, "domain")
             + unsigned(self.index, 32, "index")
             + fixed(self.owner, OWNER_BYTES, "owner")
-            + lanes(self.exits)
-            + lanes(self.withdraw_acks)
+            + b"".join([_PAD + unsigned(value, LEAF_VALUE_BITS, "leaf value") for value in self.exits])
+            + b"".join([_PAD + unsigned(value, LEAF_VALUE_BITS, "leaf value") for value in self.withdraw_acks])
         )
 
     def hash(self, domain: bytes) -> bytes:
@@ -62,6 +61,8 @@ class StateLeaf(msgspec.Struct, frozen=True):
 
     def encode(self, domain: bytes) -> bytes:
         """Preimage of the leaf hash. Raises `EncodingError`."""
+        if self.equity and self.deficit:
+            raise EncodingError("one of equity and deficit is zero; this leaf states both")
         amounts = (self.equity, self.deficit, self.margin_initial, self.margin_maintenance, self.stress_loss)
         return (
             b"\x00"

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 
 from proofs.errors import ConsistencyError, InclusionError, ProofError
+from proofs.hashing import shown
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -29,7 +30,7 @@ def _hash(value: object, what: str, error: type[ProofError]) -> bytes:
 
 def _count(value: object, what: str, error: type[ProofError]) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0 or value >= 1 << 63:
-        raise error(f"{what} {value!r} is not a non-negative integer")
+        raise error(f"{what} {shown(value)} is not a non-negative integer below 2^63")
     return value
 
 

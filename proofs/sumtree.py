@@ -6,14 +6,13 @@ are unsigned, so nothing nets negatively; depth is exact, so a node never passes
 A node is kept as `hash | sums`, which is also what its parent hashes.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from proofs.errors import SumTreeError
-from proofs.hashing import HASH_BYTES, sha256
-from proofs.leaf import ExitLeaf
+from proofs.hashing import HASH_BYTES, sha256, shown
+from proofs.leaf import MAX_LANES, ExitLeaf
 
 DEPTH = 20
 _LANE = 16
@@ -34,22 +33,37 @@ def _sums(node: bytes, lanes: int) -> tuple[int, ...]:
     )
 
 
-def _add(left: Sequence[int], right: Sequence[int]) -> bytes:
-    total = b""
-    for one, other in zip(left, right, strict=True):
-        if one + other >= _LIMIT:
-            raise SumTreeError("a sum overflows 128 bits")
-        total += (one + other).to_bytes(_LANE, "big")
-    return total
+def _node(leaf: ExitLeaf, domain: bytes) -> bytes:
+    return leaf.hash(domain) + b"".join([value.to_bytes(_LANE, "big") for value in leaf.sums])
+
+
+def _carries(lanes: int) -> int:
+    """The bits that only an overflowing lane changes when all lanes are added as one integer."""
+    return sum(1 << 8 * _LANE * lane for lane in range(1, lanes + 1))
+
+
+def _parent(left: bytes, right: bytes, carries: int) -> bytes:
+    """The node over two nodes. One addition serves all lanes: a bit of `carries` differs from the
+    sum without carry exactly where the lane below it overflowed."""
+    one, other = int.from_bytes(left[HASH_BYTES:], "big"), int.from_bytes(right[HASH_BYTES:], "big")
+    total = one + other
+    if (one ^ other ^ total) & carries:
+        raise SumTreeError("a sum overflows 128 bits")
+    return sha256(b"\x01" + left + right) + total.to_bytes(len(left) - HASH_BYTES, "big")
 
 
 class SumTree:
     """Exit leaves by index. `update` rehashes each touched node once."""
 
     def __init__(self, domain: bytes, lanes: int, depth: int = DEPTH) -> None:
+        """Raises `SumTreeError`. At most 31 levels: then leaves below 2^97 cannot overflow a sum, so that
+        an update whose leaves are good never fails half-way."""
+        if not 1 <= lanes <= MAX_LANES or not 1 <= depth <= 31:
+            raise SumTreeError(f"a tree has 1 to 4 lanes and 1 to 31 levels, not {lanes} and {depth}")
         self.domain = domain
         self.lanes = lanes
         self.depth = depth
+        self._carries = _carries(lanes)
         self._leaves: dict[int, ExitLeaf] = {}
         self._levels: list[dict[int, bytes]] = [{} for _ in range(depth + 1)]
         node = sha256(b"\x02" + domain) + bytes(_LANE * lanes)
@@ -72,38 +86,30 @@ class SumTree:
         return _sums(self._top(), self.lanes)
 
     def update(self, leaves: Iterable[ExitLeaf]) -> None:
-        """Set leaves. Raises `SumTreeError` (index, lanes, owner changed, overflow) or `EncodingError`."""
-        below = self._levels[0]
-        touched: list[int] = []
+        """Set leaves, all or none. Raises `SumTreeError` (index, lanes, owner changed) or `EncodingError`."""
+        changed: dict[int, ExitLeaf] = {}
+        nodes: dict[int, bytes] = {}
         for leaf in leaves:
-            if not 0 <= leaf.index < 1 << self.depth or len(leaf.exits) != self.lanes:
-                raise SumTreeError(
-                    f"leaf {leaf.index} does not fit a tree of depth {self.depth}, {self.lanes} lanes"
-                )
-            known = self._leaves.get(leaf.index)
+            index = leaf.index
+            if not 0 <= index < 1 << self.depth or len(leaf.exits) != self.lanes:
+                raise SumTreeError(f"leaf {shown(index)} does not fit a tree of depth {self.depth}, {self.lanes} lanes")
+            known = changed.get(index) or self._leaves.get(index)
             if known is not None and known.owner != leaf.owner:
-                raise SumTreeError(f"leaf {leaf.index} belongs to another owner")
-            below[leaf.index] = leaf.hash(self.domain) + b"".join(s.to_bytes(_LANE, "big") for s in leaf.sums)
-            self._leaves[leaf.index] = leaf
-            touched.append(leaf.index)
-        parents = sorted({index >> 1 for index in touched})
+                raise SumTreeError(f"leaf {index} belongs to another owner")
+            nodes[index] = _node(leaf, self.domain)
+            changed[index] = leaf
+        self._leaves.update(changed)
+        self._levels[0].update(nodes)
+        parents = sorted({index >> 1 for index in changed})
         for height in range(self.depth):
             self._rehash(height, parents)
             parents = sorted({parent >> 1 for parent in parents})
 
     def _rehash(self, height: int, parents: list[int]) -> None:
         below, above, empty = self._levels[height], self._levels[height + 1], self._empty[height]
-        get, hasher, single = below.get, hashlib.sha256, self.lanes == 1
+        get, carries = below.get, self._carries
         for parent in parents:
-            left, right = get(parent << 1, empty), get(parent << 1 | 1, empty)
-            if single:
-                total = int.from_bytes(left[HASH_BYTES:], "big") + int.from_bytes(right[HASH_BYTES:], "big")
-                if total >= _LIMIT:
-                    raise SumTreeError("a sum overflows 128 bits")
-                sums = total.to_bytes(_LANE, "big")
-            else:
-                sums = _add(_sums(left, self.lanes), _sums(right, self.lanes))
-            above[parent] = hasher(b"\x01" + left + right).digest() + sums
+            above[parent] = _parent(get(parent << 1, empty), get(parent << 1 | 1, empty), carries)
 
     def leaf(self, index: int) -> ExitLeaf | None:
         """The leaf at `index`, if there is one."""
@@ -116,14 +122,9 @@ class SumTree:
     def proof(self, index: int) -> SumProof:
         """Path of a leaf. Raises `SumTreeError` outside the tree."""
         if not 0 <= index < 1 << self.depth:
-            raise SumTreeError(f"index {index} is outside a tree of depth {self.depth}")
-        nodes = [
-            self._levels[height].get((index >> height) ^ 1, self._empty[height])
-            for height in range(self.depth)
-        ]
-        return SumProof(
-            tuple(node[:HASH_BYTES] for node in nodes), tuple(_sums(node, self.lanes) for node in nodes)
-        )
+            raise SumTreeError(f"index {shown(index)} is outside a tree of depth {self.depth}")
+        nodes = [self._levels[height].get((index >> height) ^ 1, self._empty[height]) for height in range(self.depth)]
+        return SumProof(tuple(node[:HASH_BYTES] for node in nodes), tuple(_sums(node, self.lanes) for node in nodes))
 
 
 def verify_exit(
@@ -132,24 +133,19 @@ def verify_exit(
     """Check that `leaf` is in the tree with `root` and `sums`. Raises `SumTreeError` or `EncodingError`."""
     lanes = len(leaf.exits)
     if not 0 <= leaf.index < 1 << depth:
-        raise SumTreeError(f"index {leaf.index} is outside a tree of depth {depth}")
+        raise SumTreeError(f"index {shown(leaf.index)} is outside a tree of depth {depth}")
     if len(proof.hashes) != depth or len(proof.sums) != depth or len(sums) != lanes:
         raise SumTreeError(f"an exit proof has exactly {depth} siblings, and sums for {lanes} lanes")
-    node = leaf.hash(domain) + b"".join(value.to_bytes(_LANE, "big") for value in leaf.sums)
+    node, carries = _node(leaf, domain), _carries(lanes)
     for height in range(depth):
         sibling_hash, sibling_sums = proof.hashes[height], proof.sums[height]
-        if (
-            not isinstance(sibling_hash, bytes)
-            or len(sibling_hash) != HASH_BYTES
-            or len(sibling_sums) != lanes
-        ):
+        if not isinstance(sibling_hash, bytes) or len(sibling_hash) != HASH_BYTES or len(sibling_sums) != lanes:
             raise SumTreeError(f"sibling {height} is not 32 bytes with {lanes} sums")
-        if any(not isinstance(value, int) or not 0 <= value < _LIMIT for value in sibling_sums):
+        if any(type(value) is not int or not 0 <= value < _LIMIT for value in sibling_sums):
             raise SumTreeError(f"sibling {height} has a sum outside 128 bits")
-        sibling = sibling_hash + b"".join(value.to_bytes(_LANE, "big") for value in sibling_sums)
-        total = _add(_sums(node, lanes), sibling_sums)
-        pair = sibling + node if (leaf.index >> height) & 1 else node + sibling
-        node = sha256(b"\x01" + pair) + total
+        sibling = sibling_hash + b"".join([value.to_bytes(_LANE, "big") for value in sibling_sums])
+        right = leaf.index >> height & 1
+        node = _parent(sibling, node, carries) if right else _parent(node, sibling, carries)
     if node[:HASH_BYTES] != root:
         raise SumTreeError("the path does not lead to the exit root")
     if _sums(node, lanes) != tuple(sums):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a bundle to a verdict, step by step. Never raises on hostile bundles: a step fails instead.
 
-Order: the bundle is read; the header is the chain's (when the caller knows the chain's hash); the
-exit leaf leads to the header's root and sums; state leaves lead to the state root; the signed
-checkpoint is the header's journal; each entry is in that journal.
+Order: the bundle is well-formed; the header is of the vault and chain that it names; the header is
+the chain's (when the caller knows the chain's hash); the exit leaf leads to the header's root and
+sums; state leaves lead to the state root; the signed checkpoint is the header's journal; each entry
+is in that journal.
 """
 
 import hashlib
@@ -65,27 +66,36 @@ class _Run:
         self.steps.append(Step(name, SKIPPED, why))
 
 
-def verify_bytes(
-    data: bytes, *, header_hash: bytes | None = None, operator_key: bytes | None = None
-) -> Verdict:
+def verify_bytes(data: bytes, *, header_hash: bytes | None = None, operator_key: bytes | None = None) -> Verdict:
     """Verdict on the bytes of a bundle file; see `verify`."""
-    try:
-        bundle = b.decode(data)
-    except ProofError as error:
-        return Verdict((Step("bundle", FAILED, f"{error.code}: {error.message}"),))
-    return verify(bundle, header_hash=header_hash, operator_key=operator_key)
+    run = _Run()
+    bundles: list[b.Bundle] = []
+
+    def read() -> str:
+        bundles.append(b.decode(data))
+        return f"format {b.FORMAT}, {len(data)} bytes"
+
+    if run.check("bundle", read):
+        _steps(run, bundles[0], header_hash, operator_key)
+    return Verdict(tuple(run.steps))
 
 
-def verify(
-    bundle: b.Bundle, *, header_hash: bytes | None = None, operator_key: bytes | None = None
-) -> Verdict:
+def verify(bundle: b.Bundle, *, header_hash: bytes | None = None, operator_key: bytes | None = None) -> Verdict:
     """Check everything in the bundle.
 
     `header_hash`: what the vault stores for this epoch (32 bytes); without it the verdict says that
     the chain was not asked. `operator_key`: the Ed25519 key (32 bytes) that the caller trusts to sign
     checkpoints; without it the bundle's own is used, which proves less.
     """
-    run = _Run()
+    # A bundle made in memory passes the reader of files too: then there is one place that limits it.
+    try:
+        data = b.encode(bundle)
+    except ProofError as error:
+        return Verdict((Step("bundle", FAILED, f"{error.code}: {error.message}"),))
+    return verify_bytes(data, header_hash=header_hash, operator_key=operator_key)
+
+
+def _steps(run: _Run, bundle: b.Bundle, header_hash: bytes | None, operator_key: bytes | None) -> None:
     headers: list[Header] = []
 
     def read_header() -> str:
@@ -96,7 +106,7 @@ def verify(
         return f"epoch {headers[0].epoch} of vault 0x{bundle.vault} on chain {bundle.chain_id}"
 
     if not run.check("header", read_header):
-        return Verdict(tuple(run.steps))
+        return
     header = headers[0]
     if header_hash is None:
         run.skip("chain", "the chain was not asked; give --rpc to compare the header with the vault's")
@@ -108,15 +118,12 @@ def verify(
     run.check("checkpoint", lambda: _checkpoint(bundle, header, operator_key))
     for entry in bundle.entries:
         run.check(f"entry {entry.seq}", lambda entry=entry: _entry(entry, header))  # type: ignore[misc]
-    return Verdict(tuple(run.steps))
 
 
 def _same_header(header: Header, expected: bytes) -> str:
     found = header.hash()
     if found != expected:
-        raise ProofError(
-            f"the vault has header {expected.hex()}, the bundle {found.hex()}: not the posted epoch"
-        )
+        raise ProofError(f"the vault has header {expected.hex()}, the bundle {found.hex()}: not the posted epoch")
     return f"header {found.hex()[:16]}… is the vault's"
 
 
@@ -135,9 +142,7 @@ def _exit(bundle: b.Bundle, header: Header) -> str:
     verify_exit(leaf, proof, header.exit_root, header.exit_sums, header.domain)
     if len(bundle.assets) != len(leaf.exits):
         raise ProofError("the bundle names another number of assets than the leaf has lanes")
-    owed = ", ".join(
-        f"{exit_} + {ack} acknowledged" for exit_, ack in zip(part.exits, part.withdraw_acks, strict=True)
-    )
+    owed = ", ".join(f"{exit_} + {ack} acknowledged" for exit_, ack in zip(part.exits, part.withdraw_acks, strict=True))
     return f"leaf {leaf.index} pays 0x{part.owner}: {owed} atoms, within the sum {header.exit_sums[0]}"
 
 
@@ -166,7 +171,7 @@ def _checkpoint(bundle: b.Bundle, header: Header, trusted: bytes | None) -> str:
         raise CheckpointError("the bundle's operator key is not the one you trust")
     deployment = b.unhex(bundle.deployment_id, "deployment id")
     if not bundle.origin.endswith(f"/{deployment.hex()}/journal"):
-        raise CheckpointError(f"origin {bundle.origin!r} does not name deployment {deployment.hex()}")
+        raise CheckpointError(f"origin {bundle.origin} does not name deployment {deployment.hex()}")
     found = note.verify(bundle.checkpoint, own, bundle.origin)
     if (found.size, found.root) != (header.journal_size, header.journal_root):
         raise CheckpointError("the checkpoint is not the header's journal size and root")

@@ -19,12 +19,8 @@ from hypothesis import HealthCheck, settings
 
 _SEED_VARIABLE = "NOVATE_TEST_SEED"
 
-settings.register_profile(
-    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile(
-    "soak", settings.get_profile("default"), max_examples=5_000, stateful_step_count=200
-)
+settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("soak", settings.get_profile("default"), max_examples=5_000, stateful_step_count=200)
 settings.load_profile("default")
 
 

@@ -53,9 +53,7 @@ def _build_chain(chain_id: int, funded: dict[bytes, int], genesis_time_s: int) -
         "gas_limit": GAS_LIMIT,
         "timestamp": genesis_time_s,
     }
-    state = {
-        address: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for address, wei in funded.items()
-    }
+    state = {address: {"balance": wei, "nonce": 0, "code": b"", "storage": {}} for address, wei in funded.items()}
     return chain_class.from_genesis(AtomicDB(), genesis, state)
 
 
@@ -165,9 +163,7 @@ class DevChain:
 
     # -- simulation
 
-    def _simulate(
-        self, sender: bytes, to: bytes, data: bytes, value: int, gas: int, number: int | None
-    ) -> Any:
+    def _simulate(self, sender: bytes, to: bytes, data: bytes, value: int, gas: int, number: int | None) -> Any:
         from eth.vm.spoof import SpoofTransaction
         from eth_utils import ValidationError
 

@@ -255,9 +255,7 @@ class Rpc:
         if raw is None:
             return None
         fields = _fields(raw, "transaction")
-        return data_bytes(fields.get("to") or "0x"), data_bytes(
-            fields.get("input") or fields.get("data") or "0x"
-        )
+        return data_bytes(fields.get("to") or "0x"), data_bytes(fields.get("input") or fields.get("data") or "0x")
 
     def logs(
         self, address: bytes, topics: Sequence[bytes | None], from_block: int = 0, to_block: int | None = None
@@ -282,9 +280,7 @@ class Rpc:
                 continue
             if not isinstance(found, list):
                 raise ChainError("RPC_ERROR", "eth_getLogs: the answer is not a list")
-            yield from sorted(
-                (parse_log(log) for log in found), key=lambda log: (log.block_number, log.log_index)
-            )
+            yield from sorted((parse_log(log) for log in found), key=lambda log: (log.block_number, log.log_index))
             at, window = end + 1, min(window * 2, LOG_WINDOW_BLOCKS)
 
     # -- transactions

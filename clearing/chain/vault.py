@@ -64,9 +64,7 @@ def refund_arguments(message: InboxMessage) -> tuple[Any, ...]:
 
 def _inbox_event(log: Log, fields: dict[str, Any]) -> InboxEvent:
     names = ("kind", "index", "owner", "asset", "amount", "l1Time", "data")
-    return InboxEvent(
-        InboxMessage(*(fields[name] for name in names)), fields["rollingHash"], log.block_number
-    )
+    return InboxEvent(InboxMessage(*(fields[name] for name in names)), fields["rollingHash"], log.block_number)
 
 
 def _altered(what: str) -> ChainError:
@@ -79,9 +77,7 @@ class VaultClient:
     Every method raises `ChainError`; reads TX_REVERTED, RPC_*; sends what `Sender.send` raises.
     """
 
-    def __init__(
-        self, rpc: Rpc, address: bytes, wallet: Wallet | None = None, timeout_s: float = 180.0
-    ) -> None:
+    def __init__(self, rpc: Rpc, address: bytes, wallet: Wallet | None = None, timeout_s: float = 180.0) -> None:
         self.rpc, self.address = rpc, address
         self.abi: Interface = interface("Vault")
         self._token_abi: Interface = interface("TestToken")
@@ -239,9 +235,7 @@ class VaultClient:
         missing = first + len(messages)
         raise _altered(f"inbox message {missing}")
 
-    def epochs(
-        self, from_block: int = 0, to_block: int | None = None, epoch: int | None = None
-    ) -> list[EpochEvent]:
+    def epochs(self, from_block: int = 0, to_block: int | None = None, epoch: int | None = None) -> list[EpochEvent]:
         """Posted headers in order (only `epoch` when given); bytes checked against their hash."""
         topics = () if epoch is None else (epoch.to_bytes(32, "big"),)
         events = []

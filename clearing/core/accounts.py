@@ -11,7 +11,7 @@ def owner_of(state: State, address: bytes) -> Owner:
     """The owner of an address, given the next leaf index on first need."""
     owner = state.owners.get(address)
     if owner is None:
-        owner = Owner(address, len(state.owners), state.lanes)
+        owner = Owner(address, len(state.owners), [0] * state.lanes, [0] * state.lanes)
         state.owners[address] = owner
     return owner
 

@@ -25,7 +25,7 @@ class Order:
     """
 
     __slots__ = (
-        "account", "client_order_id", "expiry_us", "fee_acc", "fee_paid", "key", "level", "next",
+        "account", "client_order_id", "expiry_us", "fee_acc", "fee_paid", "level", "next",
         "open_lots", "order_id", "post_only", "prev", "price", "rank", "reduce_only", "side", "slot", "stp",
     )  # fmt: skip
 
@@ -38,31 +38,32 @@ class Order:
         price: int,
         lots: int,
         client_order_id: int = 0,
+        stp: int = 0,
     ) -> None:
         self.order_id = order_id
         self.account = account
         self.slot = slot
         self.side = side
         self.price = price
-        self.key = price if side == BUY else -price
         self.open_lots = lots
         self.client_order_id = client_order_id
         self.post_only = self.reduce_only = False
-        self.stp = self.expiry_us = self.rank = self.fee_acc = self.fee_paid = 0
+        self.stp = stp
+        self.expiry_us = self.rank = self.fee_acc = self.fee_paid = 0
         self.level: Level | None = None
         self.prev: Order | None = None
         self.next: Order | None = None
 
 
 class Level:
-    """Orders at one price, oldest first."""
+    """Orders at one price, oldest first; never empty."""
 
     __slots__ = ("head", "key", "tail")
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, order: Order) -> None:
         self.key = key
-        self.head: Order | None = None
-        self.tail: Order | None = None
+        self.head: Order | None = order
+        self.tail = order
 
 
 class Side:
@@ -76,17 +77,15 @@ class Side:
 
     def add(self, order: Order) -> None:
         """Queue behind all orders of the same price."""
-        level = self.levels.get(order.key)
+        key = -order.price if order.side else order.price
+        level = self.levels.get(key)
         if level is None:
-            level = Level(order.key)
-            self.levels[order.key] = level
-            insort(self.keys, order.key)
+            self.levels[key] = order.level = level = Level(key, order)
+            insort(self.keys, key)
+            return
         tail = level.tail
-        if tail is None:
-            level.head = order
-        else:
-            tail.next = order
-            order.prev = tail
+        tail.next = order
+        order.prev = tail
         level.tail = order
         order.level = level
 
@@ -95,22 +94,25 @@ class Side:
         level = order.level
         assert level is not None, "an order is removed once"
         before, after = order.prev, order.next
-        if before is None:
+        order.level = None
+        if before is not None:
+            order.prev = None
+            before.next = after
+            if after is None:
+                level.tail = before
+            else:
+                order.next = None
+                after.prev = before
+        elif after is not None:
+            order.next = after.prev = None
             level.head = after
         else:
-            before.next = after
-        if after is None:
-            level.tail = before
-        else:
-            after.prev = before
-        order.prev = order.next = order.level = None
-        if level.head is None:
-            key = level.key
+            key, keys = level.key, self.keys
             del self.levels[key]
-            if self.keys[-1] == key:
-                self.keys.pop()
+            if keys[-1] == key:
+                keys.pop()
             else:
-                del self.keys[bisect_left(self.keys, key)]
+                del keys[bisect_left(keys, key)]
 
     def orders(self) -> list[Order]:
         """All orders, best first and in time priority."""

@@ -59,13 +59,13 @@ def add_open(slot: Slot, side: int, price: int, lots: int) -> None:
     if side == BUY:
         slot.buy_lots += lots
         slot.buy_cost += lots * price
+        edge = price - slot.loss_mark
     else:
         slot.sell_lots += lots
         slot.sell_cost += lots * price
-    if slot.loss_mark:
-        edge = price - slot.loss_mark if side == BUY else slot.loss_mark - price
-        if edge > 0:
-            slot.loss_atoms += edge * lots
+        edge = slot.loss_mark - price
+    if edge > 0 and slot.loss_mark:
+        slot.loss_atoms += edge * lots
 
 
 def headroom(account: Account, added: Slot | None = None, add_bids: int = 0, add_asks: int = 0) -> int:
@@ -111,33 +111,8 @@ def order_fits(account: Account, slot: Slot, side: int, price: int, lots: int) -
     An account below initial margin may still reduce: maintenance must not rise and
     equity / maintenance must not fall (by cross-multiplication).
     """
-    mark = slot.inst.mark
-    if slot.loss_mark == mark and len(account.slots) == 1 and _fits_easily(account, slot, side, price, lots):
-        return True
-    if side == BUY:
-        free = headroom(account, slot, lots, 0)
-        edge = price - mark
-    else:
-        free = headroom(account, slot, 0, lots)
-        edge = mark - price
-    if edge > 0:
-        free -= edge * lots
-    if free + (-price * lots * _dearest_ppm(account) // PPM) >= 0:
-        return True
-    return _improves(account, slot, side, price, lots)
-
-
-def _fits_easily(account: Account, slot: Slot, side: int, price: int, lots: int) -> bool:
-    """A shortcut to `order_fits` for the account's only slot: true only if that is.
-
-    Three requirements are rounded up there, each by less than an atom; here three atoms are taken off
-    beforehand, and one comparison of products replaces the three divisions.
-    """
     inst = slot.inst
     mark, size = inst.mark, slot.size
-    total = account.cash - slot.loss_atoms - len(account.orders) - 3
-    if size:
-        total += size * (mark - inst.funding_index + slot.funding)
     long, short = slot.buy_lots + size, slot.sell_lots - size
     if side == BUY:
         long += lots
@@ -145,13 +120,22 @@ def _fits_easily(account: Account, slot: Slot, side: int, price: int, lots: int)
     else:
         short += lots
         edge = mark - price
-    if edge > 0:
-        total -= edge * lots
-    maker, taker = account.maker_ppm, account.taker_ppm
-    needed = (long if long > short else short) * mark * inst.imf
-    if maker > 0:
-        needed += (slot.buy_cost + slot.sell_cost) * maker
-    return total * PPM >= needed + price * lots * (maker if maker > taker else taker)
+    loss = edge * lots if edge > 0 else 0
+    dearest = account.taker_ppm if account.taker_ppm > account.maker_ppm else account.maker_ppm
+    if slot.loss_mark == mark and len(account.slots) == 1:
+        # The account's only slot, and mostly there is plenty: a bound from below settles that without a
+        # division. Three requirements round up by less than an atom each, and no order pays above `dearest`.
+        total = account.cash - slot.loss_atoms - loss - len(account.orders) - 3
+        if size:
+            total += size * (mark - inst.funding_index + slot.funding)
+        fees = (slot.buy_cost + slot.sell_cost + price * lots) * dearest
+        if total * PPM >= (long if long > short else short) * mark * inst.imf + fees:
+            return True
+    bids, asks = (lots, 0) if side == BUY else (0, lots)
+    free = headroom(account, slot, bids, asks) - loss
+    if free + (-price * lots * dearest // PPM) >= 0:
+        return True
+    return _improves(account, slot, side, price, lots)
 
 
 def _improves(account: Account, slot: Slot, side: int, price: int, lots: int) -> bool:

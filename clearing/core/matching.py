@@ -11,7 +11,7 @@ from clearing.core.margin import add_open
 from clearing.core.positions import fold
 from clearing.core.state import InstrumentState, State
 from clearing.model import ids
-from clearing.model.ids import DAY_US
+from clearing.model.ids import DAY_US, PPM
 from clearing.model.outcomes import OrderCancelled, TradeNovated
 
 
@@ -66,6 +66,7 @@ def match(state: State, taker: Order) -> str:
     keys, levels = side.keys, side.levels
     limit = opposite_limit(taker.side, taker.price)
     owner = taker.account.owner if taker.stp else None
+    day = state.time_us // DAY_US
     while taker.open_lots and keys and keys[-1] >= limit:
         if state.fills_left <= 0:
             return "FILL_LIMIT"
@@ -86,7 +87,7 @@ def match(state: State, taker: Order) -> str:
                 continue
         if lots > taker.open_lots:
             lots = taker.open_lots
-        _trade(state, inst, side, maker, taker, lots)
+        _trade(state, inst, side, maker, taker, lots, day)
         if taker.reduce_only and not taker.slot.size:
             return "REDUCE_ONLY" if taker.open_lots else ""
     return ""
@@ -99,12 +100,12 @@ def _trade(
     maker: Order,
     taker: Order,
     lots: int,
+    day: int,
 ) -> None:
     """One fill at the maker's price: both legs, both fees, the maker's open sums."""
     price = maker.price
     notional = lots * price
     buyer, seller = maker.account, taker.account
-    day = state.time_us // DAY_US
     if buyer.day != day:
         roll_day(state, buyer, day)
     if seller.day != day:
@@ -113,11 +114,11 @@ def _trade(
     seller.volume_today += notional
 
     maker.fee_acc += notional * buyer.maker_ppm
-    total = -(-maker.fee_acc // 1_000_000)
+    total = -(-maker.fee_acc // PPM)
     maker_fee = total - maker.fee_paid
     maker.fee_paid = total
     taker.fee_acc += notional * seller.taker_ppm
-    total = -(-taker.fee_acc // 1_000_000)
+    total = -(-taker.fee_acc // PPM)
     taker_fee = total - taker.fee_paid
     taker.fee_paid = total
     state.accounts[0].cash += maker_fee + taker_fee
@@ -127,8 +128,9 @@ def _trade(
     fold(seller, taker.slot, -signed, price, taker_fee)
     taker.open_lots -= lots
     add_open(maker.slot, maker.side, price, -lots)
-    maker.open_lots -= lots
-    if not maker.open_lots:
+    left = maker.open_lots - lots
+    maker.open_lots = left
+    if not left:
         side.remove(maker)
         del buyer.orders[maker.client_order_id]
         del state.orders[maker.order_id]
@@ -179,9 +181,7 @@ def fillable(state: State, side: int, price: int, lots: int, inst: InstrumentSta
     return lots <= 0
 
 
-def _would_trade(
-    state: State, maker: Order, taker: Order, lots: int, moved: dict[int, int]
-) -> tuple[int, int]:
+def _would_trade(state: State, maker: Order, taker: Order, lots: int, moved: dict[int, int]) -> tuple[int, int]:
     """(lots that `match` would trade with this maker, visits that it would take)."""
     left, visits = maker.open_lots, 0
     expired = maker.expiry_us and maker.expiry_us <= state.time_us

@@ -58,9 +58,7 @@ def _vote(state: State, publisher: Publisher, command: OracleUpdate, price: Pric
 def _set_index(state: State, inst: InstrumentState, command: OracleUpdate) -> None:
     oldest = state.time_us - state.params.oracle_max_age_us
     votes = sorted(
-        vote[0]
-        for vote in (p.prices.get(inst.id) for p in state.publishers)
-        if vote is not None and vote[1] >= oldest
+        vote[0] for vote in (p.prices.get(inst.id) for p in state.publishers) if vote is not None and vote[1] >= oldest
     )
     if len(votes) < state.params.oracle_quorum:
         return

@@ -52,45 +52,48 @@ def _special(state: State, command: PlaceOrder) -> str:
     return "INVALID_EXPIRY" if command.expiry_us else ""
 
 
-def _may_rest(state: State, account: Account, inst: InstrumentState, side: int, key: int) -> str:
+def _may_rest(state: State, account: Account, inst: InstrumentState, side: int, price: int) -> str:
     """Caps on open orders and levels bound the worst case."""
-    if len(account.orders) >= state.params.max_open_orders:
+    params = state.params
+    if len(account.orders) >= params.max_open_orders:
         return "TOO_MANY_ORDERS"
     own = inst.book.sides[side]
-    if key not in own.levels and len(own.keys) >= state.params.max_levels:
+    if len(own.keys) >= params.max_levels and (-price if side else price) not in own.levels:
         return "TOO_MANY_LEVELS"
     return ""
 
 
 def place(state: State, account: Account, command: PlaceOrder) -> str:
     """Check, match, and rest or cancel what remains."""
-    inst = state.instruments.get(command.instrument)
+    instrument, side, stp = command.instrument, command.side, command.stp
+    price, lots, client_order_id = command.price_atoms, command.size_lots, command.client_order_id
+    inst = state.instruments.get(instrument)
     if inst is None:
         return "UNKNOWN_INSTRUMENT"
-    side, price, lots = command.side, command.price_atoms, command.size_lots
-    client_order_id = command.client_order_id
-    if not 0 <= side <= 1 or not 0 <= command.stp <= STP_CANCEL_BOTH or client_order_id <= 0:
+    if not 0 <= side <= 1 or not 0 <= stp <= STP_CANCEL_BOTH or client_order_id <= 0:
         return "INVALID_FIELD"
-    plain = not (command.kind or command.tif or command.post_only or command.expiry_us)
-    code = (
-        ("" if plain else _special(state, command))
-        or _price_and_size(inst, price, lots)
-        or ("DUPLICATE_CLIENT_ORDER_ID" if client_order_id in account.orders else "")
-        or _market_is_open(state, inst)
-    )
+    special = command.kind or command.tif or command.post_only or command.expiry_us
+    code = _special(state, command) if special else ""
     if code:
         return code
-    slot = account.slots.get(command.instrument) or slot_of(state, account, command.instrument)
+    if not 0 < lots <= inst.max_lots or not 0 < price <= MAX_PRICE_ATOMS or price % inst.tick:
+        return _price_and_size(inst, price, lots)
+    if client_order_id in account.orders:
+        return "DUPLICATE_CLIENT_ORDER_ID"
+    if not inst.mark or inst.index_time + state.params.oracle_max_age_us < state.time_us:
+        return _market_is_open(state, inst)
+    slot = account.slots.get(instrument) or slot_of(state, account, instrument)
     if command.reduce_only:
+        special = True
         lots = min(lots, slot.size if side else -slot.size)
         if lots <= 0:
             return "REDUCE_ONLY_WOULD_INCREASE"
     keys = inst.book.sides[1 - side].keys
     crosses = bool(keys) and keys[-1] >= (price if side else -price)
-    order = Order(state.next_order_id, account, slot, side, price, lots, client_order_id)
-    order.stp = command.stp
+    order_id = state.next_order_id
+    order = Order(order_id, account, slot, side, price, lots, client_order_id, stp)
     immediate = False
-    if not plain or command.reduce_only:
+    if special:
         if command.post_only and crosses:
             return "POST_ONLY_WOULD_CROSS"
         order.post_only, order.reduce_only = command.post_only, command.reduce_only
@@ -98,15 +101,17 @@ def place(state: State, account: Account, command: PlaceOrder) -> str:
         immediate = command.kind == ids.MARKET or command.tif == ids.IOC or command.tif == ids.FOK
         if command.tif == ids.FOK and not fillable(state, side, price, lots, inst, order):
             return "FOK_NOT_FILLABLE"
-    if not immediate:
-        code = _may_rest(state, account, inst, side, order.key)
-        if code:
-            return code
+    code = "" if immediate else _may_rest(state, account, inst, side, price)
+    if code:
+        return code
     if not order_fits(account, slot, side, price, lots):
         return "INSUFFICIENT_MARGIN"
-    state.next_order_id += 1
-    state.out.append(OrderPlaced(order.order_id, account.number, client_order_id, inst.id, side, price, lots))
-    _execute(state, order, immediate, crosses)
+    state.next_order_id = order_id + 1
+    state.out.append(OrderPlaced(order_id, account.number, client_order_id, instrument, side, price, lots))
+    if special or crosses:
+        _execute(state, order, immediate, crosses)
+    else:
+        rest(state, order)
     return ""
 
 
@@ -133,7 +138,10 @@ def find(state: State, account: Account, client_order_id: int, order_id: int) ->
 
 
 def cancel(state: State, account: Account, command: CancelOrder) -> str:
-    order = find(state, account, command.client_order_id, command.order_id)
+    if command.order_id:
+        order = find(state, account, command.client_order_id, command.order_id)
+    else:
+        order = account.orders.get(command.client_order_id)
     if order is None:
         return "UNKNOWN_ORDER"
     drop(state, order, "USER")
@@ -202,7 +210,6 @@ def _move(state: State, order: Order, price: int, lots: int, crosses: bool) -> N
     del order.account.orders[order.client_order_id]
     del state.orders[order.order_id]
     order.price = price
-    order.key = price if side == ids.BUY else -price
     order.open_lots = lots
     state.out.append(OrderReplaced(order.order_id, price, lots, False))
     _execute(state, order, False, crosses)

@@ -35,12 +35,12 @@ def fold(account: Account, slot: Slot, lots: int, price: int, fee: int) -> None:
     cost = lots * price
     account.cash -= cost + fee
     slot.size = new
-    if old == 0:
+    if not old:
         slot.entry_cost = cost
         inst.holders[account.number] = account
     elif (old > 0) == (lots > 0):
         slot.entry_cost += cost
-    elif new == 0:
+    elif not new:
         slot.entry_cost = 0
         del inst.holders[account.number]
     elif (new > 0) == (old > 0):

@@ -31,6 +31,7 @@ from clearing.model import commands as c
 from clearing.model import ids, params
 from clearing.model.codec import body_hash
 from clearing.model.errors import NovateError, Refused
+from clearing.model.ids import HOUSE_ACCOUNTS, MAX_COMMANDS_PER_BATCH
 from clearing.model.outcomes import (
     GenesisApplied,
     MarginChanged,
@@ -52,6 +53,19 @@ _MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] =
     c.Withdraw: (ids.SCOPE_WITHDRAW, collateral.withdraw),
     c.Transfer: (ids.SCOPE_TRANSFER, collateral.transfer),
 }
+
+
+def _dead_key(key: SessionKey | None, account: Account) -> Refused:
+    """Why a key that is not live for this account is not."""
+    if key is None or key.owner is not account.owner or key.revoked:
+        return Refused(
+            "UNKNOWN_KEY",
+            "the key is not registered for this account's owner, or was revoked",
+        )
+    return Refused(
+        "KEY_EXPIRED",
+        "the session key has expired; register a new one with the wallet",
+    )
 
 
 class Reducer:
@@ -124,26 +138,30 @@ class Reducer:
 
     def _member(self, time_us: int, envelope: c.Envelope, body: c.MemberBatch) -> None:
         state = self.state
-        if not 0 <= body.account < len(state.accounts):
+        accounts, number, nonce, commands = state.accounts, body.account, body.nonce, body.commands
+        if not 0 <= number < len(accounts):
             raise Refused(
                 "UNKNOWN_ACCOUNT",
-                f"no account {body.account}; deposit first, then use its number",
+                f"no account {number}; deposit first, then use its number",
             )
-        account = state.accounts[body.account]
-        key = self._live_key(time_us, envelope.key, account)
-        if body.nonce < 0 or not key.nonces.is_fresh(body.nonce):
+        account = accounts[number]
+        key = state.keys.get(envelope.key)
+        if key is None or key.owner is not account.owner or key.revoked or key.expiry_us <= time_us:
+            raise _dead_key(key, account)
+        nonces = key.nonces
+        if nonce < 0 or not nonces.is_fresh(nonce):
             raise Refused(
                 "NONCE_USED",
-                f"nonce {body.nonce} is used or too old; use one above {key.nonces.high}",
+                f"nonce {nonce} is used or too old; use one above {nonces.high}",
             )
-        if not 1 <= len(body.commands) <= ids.MAX_COMMANDS_PER_BATCH:
+        if not 1 <= len(commands) <= MAX_COMMANDS_PER_BATCH:
             raise Refused(
                 "BATCH_SIZE",
-                f"a batch holds 1 to {ids.MAX_COMMANDS_PER_BATCH} commands",
+                f"a batch holds 1 to {MAX_COMMANDS_PER_BATCH} commands",
             )
-        key.nonces.use(body.nonce)
+        nonces.use(nonce)
         state.time_us = time_us
-        state.dirty[account.number] = account
+        state.dirty[number] = account
         if account.sub:  # the key's nonces are committed with the owner's first account
             first = account.owner.accounts[0]
             state.dirty[first.number] = first
@@ -151,36 +169,20 @@ class Reducer:
             state.out.append(Rejected(0, "COMMAND_EXPIRED"))
             return
         scope = key.scope
-        if account.number < ids.HOUSE_ACCOUNTS:  # tranches are locked; fees may only be withdrawn
-            scope &= ids.SCOPE_WITHDRAW if account.number == ids.FEES else 0
-        for index, command in enumerate(body.commands):
-            needed, handler = _MEMBER_HANDLERS[type(command)]
+        if number < HOUSE_ACCOUNTS:  # tranches are locked; fees may only be withdrawn
+            scope &= ids.SCOPE_WITHDRAW if number == ids.FEES else 0
+        handlers = _MEMBER_HANDLERS
+        for index, command in enumerate(commands):
+            needed, handler = handlers[type(command)]
             code = handler(state, account, command) if scope & needed else "OUT_OF_SCOPE"
             if code:
                 state.out.append(Rejected(index, code))
-
-    def _live_key(self, time_us: int, key: bytes, account: Account) -> SessionKey:
-        record = self.state.keys.get(key)
-        if record is None or record.owner is not account.owner or record.revoked:
-            raise Refused(
-                "UNKNOWN_KEY",
-                "the key is not registered for this account's owner, or was revoked",
-            )
-        if record.expiry_us <= time_us:
-            raise Refused(
-                "KEY_EXPIRED",
-                "the session key has expired; register a new one with the wallet",
-            )
-        return record
 
     # --- publishers, owners, operator ---
 
     def _oracle(self, time_us: int, envelope: c.Envelope, body: c.OracleUpdate) -> None:
         state = self.state
-        if (
-            not 0 <= body.publisher < len(state.publishers)
-            or state.publishers[body.publisher].key != envelope.key
-        ):
+        if not 0 <= body.publisher < len(state.publishers) or state.publishers[body.publisher].key != envelope.key:
             raise Refused(
                 "UNKNOWN_PUBLISHER",
                 f"publisher {body.publisher} does not sign with this key",

@@ -26,6 +26,18 @@ from proofs.hashtree import StateTree
 from proofs.leaf import ExitLeaf
 from proofs.sumtree import SumTree
 
+# The payload's rows, as `_owner_row` and the other row functions lay them out. Tuples of known shape decode and free
+# faster than lists of anything, and a payload of another shape is refused as a whole.
+_Window = tuple[int, bytes]
+_Key = tuple[bytes, int, int, bool, _Window]
+_OwnerRow = tuple[bytes, _Window, bytes, list[_Key], list[int], list[int], bool]
+_Volume = tuple[int, int]
+_SlotRow = tuple[int, int, bytes, int]
+_AccountRow = tuple[int, int, bytes, bytes, int, int, list[_Volume], int, list[_SlotRow]]
+_OrderRow = tuple[int, int, int, int, int, int, int, bool, bool, int, int, int, bytes, bytes]
+_Payload = tuple[Genesis, list[Any], list[_OwnerRow], list[_AccountRow], list[_OrderRow]]
+_decode = msgspec.msgpack.Decoder(_Payload).decode
+
 
 def new_trees(state: State) -> None:
     """Empty trees of the deployment."""
@@ -45,9 +57,7 @@ def _wide(value: int) -> bytes:
 
 def _globals(state: State) -> tuple[Any, ...]:
     """Everything outside accounts and owners, in a fixed order."""
-    publishers = [
-        (p.key, p.head, p.time_us, [(i, *p.prices[i]) for i in sorted(p.prices)]) for p in state.publishers
-    ]
+    publishers = [(p.key, p.head, p.time_us, [(i, *p.prices[i]) for i in sorted(p.prices)]) for p in state.publishers]
     instruments = [
         (
             inst.id,
@@ -86,9 +96,7 @@ def globals_digest(state: State) -> bytes:
 
 
 def _owner_row(owner: Owner) -> tuple[Any, ...]:
-    keys = [
-        (key.key, key.scope, key.expiry_us, key.revoked, _nonces(key.nonces)) for key in owner.keys.values()
-    ]
+    keys = [(key.key, key.scope, key.expiry_us, key.revoked, _nonces(key.nonces)) for key in owner.keys.values()]
     posted = owner.posted is not None
     return (
         owner.address,
@@ -173,34 +181,30 @@ def _restore_globals(state: State, row: list[Any]) -> None:
     state.inbox_count, state.inbox_hash, state.epoch, state.haircut = row[10:14]
 
 
-def _restore_owners(state: State, rows: list[Any]) -> list[Owner]:
+def _restore_owners(state: State, rows: list[_OwnerRow]) -> list[Owner]:
     owners: list[Owner] = []
-    for address, nonces, secret, keys, exits, acks, posted in rows:
-        owner = Owner(address, len(owners), state.lanes)
-        owner.nonces, owner.secret, owner.exits, owner.acks = (
-            _window(nonces),
-            secret,
-            exits,
-            acks,
-        )
-        owner.posted = (tuple(exits), tuple(acks)) if posted else None
-        for key, scope, expiry_us, revoked, window in keys:
-            record = SessionKey(key, owner, scope, expiry_us)
-            record.revoked = revoked
-            record.nonces = _window(window)
-            owner.keys[key] = state.keys[key] = record
-        state.owners[address] = owner
+    by_address, by_key, from_bytes = state.owners, state.keys, int.from_bytes
+    for address, (high, bits), secret, keys, exits, acks, posted in rows:
+        window = NonceWindow(high, from_bytes(bits, "big"))
+        owner = Owner(address, len(owners), exits, acks, secret, window)
+        if posted:
+            owner.posted = (tuple(exits), tuple(acks))
+        for key, scope, expiry_us, revoked, (high, bits) in keys:
+            window = NonceWindow(high, from_bytes(bits, "big"))
+            record = SessionKey(key, owner, scope, expiry_us, revoked, window)
+            owner.keys[key] = by_key[key] = record
+        by_address[address] = owner
         owners.append(owner)
     return owners
 
 
-def _restore_accounts(state: State, rows: list[Any], owners: list[Owner]) -> None:
+def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]) -> None:
     accounts, instruments, from_bytes = (
         state.accounts,
         state.instruments,
         int.from_bytes,
     )
-    tier = state.params.fee_tiers[0]
+    maker, taker = state.params.fee_tiers[0].maker_ppm, state.params.fee_tiers[0].taker_ppm
     for (
         leaf,
         sub,
@@ -213,12 +217,21 @@ def _restore_accounts(state: State, rows: list[Any], owners: list[Owner]) -> Non
         slots,
     ) in rows:
         owner = owners[leaf]
-        account = Account(len(accounts), owner, sub, tier.maker_ppm, tier.taker_ppm)
-        account.cash = from_bytes(cash, "big", signed=True)
-        account.basis = from_bytes(basis, "big", signed=True)
-        account.day, account.volume_today, account.leaf_epoch = day, today, leaf_epoch
+        number = len(accounts)
+        account = Account(
+            number,
+            owner,
+            sub,
+            maker,
+            taker,
+            from_bytes(cash, "big", signed=True),
+            from_bytes(basis, "big", signed=True),
+        )
+        account.leaf_epoch = leaf_epoch
+        if day:
+            account.day, account.volume_today = day, today
         if volumes:
-            account.volumes = [(then, volume) for then, volume in volumes]
+            account.volumes = volumes
             set_tier(account, state.params)
         for instrument, size, cost, funding in slots:
             inst = instruments[instrument]
@@ -226,14 +239,14 @@ def _restore_accounts(state: State, rows: list[Any], owners: list[Owner]) -> Non
             slot.size, slot.entry_cost, slot.funding = size, _int(cost), funding
             account.slots[instrument] = slot
             if size:
-                inst.holders[account.number] = account
+                inst.holders[number] = account
                 if size > 0:
                     inst.open_interest += size
         accounts.append(account)
         owner.accounts.append(account)
 
 
-def _restore_orders(state: State, rows: list[Any]) -> None:
+def _restore_orders(state: State, rows: list[_OrderRow]) -> None:
     restored = []
     # By rank, whatever the payload's order: both the queues and the accounts' own lists follow it.
     for row in sorted(rows, key=lambda row: row[11]):
@@ -260,8 +273,8 @@ def _restore_orders(state: State, rows: list[Any]) -> None:
 def restore(payload: bytes) -> State:
     """Rebuild a state, unverified. Raises `NovateError` SNAPSHOT_MALFORMED."""
     try:
-        genesis, shared, owners, accounts, orders = msgspec.msgpack.decode(payload)
-        state = State(msgspec.convert(genesis, Genesis))
+        genesis, shared, owners, accounts, orders = _decode(payload)
+        state = State(genesis)
         new_trees(state)
         _restore_globals(state, shared)
         _restore_accounts(state, accounts, _restore_owners(state, owners))

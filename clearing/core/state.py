@@ -7,6 +7,8 @@ reader (roots, liquidation) the keys are sorted first.
 
 from __future__ import annotations
 
+import msgspec
+
 from clearing.core.book import Book, Order
 from clearing.model import ids
 from clearing.model.commands import Genesis
@@ -34,54 +36,38 @@ class NonceWindow:
 
     def use(self, nonce: int) -> None:
         """Mark a fresh nonce as used."""
-        if nonce > self.high:
-            shift = nonce - self.high
+        shift = nonce - self.high
+        if shift > 0:
             self.bits = 1 if shift >= ids.NONCE_WINDOW else ((self.bits << shift) | 1) & self._MASK
             self.high = nonce
         else:
             self.bits |= 1 << (self.high - nonce)
 
 
-class SessionKey:
+class SessionKey(msgspec.Struct, eq=False):
     """A delegated trading key. Revoked ones are kept, so that their nonces stay used."""
 
-    __slots__ = ("expiry_us", "key", "nonces", "owner", "revoked", "scope")
-
-    def __init__(self, key: bytes, owner: Owner, scope: int, expiry_us: int) -> None:
-        self.key = key
-        self.owner = owner
-        self.scope = scope
-        self.expiry_us = expiry_us
-        self.revoked = False
-        self.nonces = NonceWindow()
+    key: bytes
+    owner: Owner
+    scope: int
+    expiry_us: int
+    revoked: bool = False
+    nonces: NonceWindow = msgspec.field(default_factory=NonceWindow)
 
 
-class Owner:
+class Owner(msgspec.Struct, eq=False):
     """A wallet: one exit leaf, several accounts. `exits` and `acks` are atoms per lane;
     `exits` as last committed, `acks` cumulative."""
 
-    __slots__ = (
-        "accounts",
-        "acks",
-        "address",
-        "exits",
-        "keys",
-        "leaf_index",
-        "nonces",
-        "posted",
-        "secret",
-    )
-
-    def __init__(self, address: bytes, leaf_index: int, lanes: int) -> None:
-        self.address = address
-        self.leaf_index = leaf_index
-        self.accounts: list[Account] = []
-        self.keys: dict[bytes, SessionKey] = {}
-        self.nonces = NonceWindow()
-        self.secret = bytes(32)
-        self.exits: list[int] = [0] * lanes
-        self.acks: list[int] = [0] * lanes
-        self.posted: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    address: bytes
+    leaf_index: int
+    exits: list[int]
+    acks: list[int]
+    secret: bytes = bytes(32)
+    nonces: NonceWindow = msgspec.field(default_factory=NonceWindow)
+    accounts: list[Account] = []
+    keys: dict[bytes, SessionKey] = {}
+    posted: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class Slot:
@@ -118,12 +104,14 @@ class Account:
         "taker_ppm", "volume_today", "volumes",
     )  # fmt: skip
 
-    def __init__(self, number: int, owner: Owner, sub: int, maker_ppm: int, taker_ppm: int) -> None:
+    def __init__(
+        self, number: int, owner: Owner, sub: int, maker_ppm: int, taker_ppm: int, cash: int = 0, basis: int = 0
+    ) -> None:
         self.number = number
         self.owner = owner
         self.sub = sub
-        self.cash = 0
-        self.basis = 0
+        self.cash = cash
+        self.basis = basis
         self.slots: dict[int, Slot] = {}
         self.orders: dict[int, Order] = {}
         self.day = 0
@@ -149,7 +137,7 @@ class InstrumentState:
         self.imf = spec.imf_ppm
         self.mmf = spec.mmf_ppm
         self.tick = spec.tick_atoms
-        self.max_lots = spec.max_order_lots
+        self.max_lots = min(spec.max_order_lots, ids.MAX_LOTS)
         self.book = Book()
         self.holders: dict[int, Account] = {}
         self.open_interest = 0

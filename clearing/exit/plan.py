@@ -121,9 +121,7 @@ def read_vault(vault: VaultClient, rebuilt: Rebuilt | None) -> VaultState:
     )
 
 
-def status(
-    vault: VaultClient, rebuilt: Rebuilt | None, owner: bytes, state: VaultState | None = None
-) -> Status:
+def status(vault: VaultClient, rebuilt: Rebuilt | None, owner: bytes, state: VaultState | None = None) -> Status:
     """What `owner` is owed. Raises `ChainError` when the chain cannot be read."""
     state = state or read_vault(vault, rebuilt)
     leaf = rebuilt.leaf_of(owner) if rebuilt is not None else None
@@ -155,9 +153,7 @@ def status(
     )
 
 
-def plan(
-    vault: VaultClient, rebuilt: Rebuilt | None, owner: bytes, state: VaultState | None = None
-) -> list[Step]:
+def plan(vault: VaultClient, rebuilt: Rebuilt | None, owner: bytes, state: VaultState | None = None) -> list[Step]:
     """The steps left for `owner`, in order; empty when nothing can be had now.
 
     An overdue vault is frozen first, when the owner has something to gain from it.

@@ -64,18 +64,14 @@ def rebuild(vault: VaultClient, epoch: int | None = None, progress: Progress | N
     vault.require_code()
     domain = exit_domain(vault.rpc.chain_id(), vault.address)
     if _claimed_domain(vault) != domain:
-        raise ExitError(
-            "WRONG_DOMAIN", f"{hexed(vault.address)} is no vault of this chain; check address and --rpc"
-        )
+        raise ExitError("WRONG_DOMAIN", f"{hexed(vault.address)} is no vault of this chain; check address and --rpc")
     if epoch is None:
         epoch = vault.escape_epoch() if vault.frozen() else vault.finalised_epoch()
         if epoch == 0:
             return None
     anchor = vault.header_hash(epoch)
     if anchor == bytes(32):
-        raise ExitError(
-            "EPOCH_UNKNOWN", f"epoch {epoch} was not posted; the last one is {vault.epoch_count()}"
-        )
+        raise ExitError("EPOCH_UNKNOWN", f"epoch {epoch} was not posted; the last one is {vault.epoch_count()}")
     first, last = vault.first_block(), vault.header_block(epoch)
     say(f"reading headers of epochs 1 to {epoch} from blocks {first} to {last}")
     chain = _header_chain(vault.epochs(first, last), anchor, epoch)
@@ -105,18 +101,14 @@ def _header_chain(events: list[EpochEvent], anchor: bytes, epoch: int) -> list[t
     for number in range(epoch, 0, -1):
         event = by_hash.get(wanted)
         if event is None:
-            raise ExitError(
-                "HEADER_MISSING", f"the header of epoch {number} is not in the logs; try another --rpc"
-            )
+            raise ExitError("HEADER_MISSING", f"the header of epoch {number} is not in the logs; try another --rpc")
         header = Header.decode(event.header)
         chain.append((event, header))
         wanted = header.prev_header
     return chain[::-1]
 
 
-def _rows(
-    vault: VaultClient, event: EpochEvent, header: Header, published: dict[bytes, bytes]
-) -> list[DiffRow]:
+def _rows(vault: VaultClient, event: EpochEvent, header: Header, published: dict[bytes, bytes]) -> list[DiffRow]:
     """The changed leaves of one epoch, from the chunks that its header commits to."""
     hashes = vault.posted_chunks(event)
     if hashes is None or diff_hash(hashes) != header.diff_hash:
@@ -147,9 +139,7 @@ def _decode(chunk: bytes, epoch: int, lanes: int) -> list[DiffRow]:
     try:
         decoded = decode_chunk(chunk)
     except ProofError as error:
-        raise ExitError(
-            "DIFF_INVALID", f"a chunk of epoch {epoch} does not decode: {error.message}"
-        ) from None
+        raise ExitError("DIFF_INVALID", f"a chunk of epoch {epoch} does not decode: {error.message}") from None
     if decoded.lanes != lanes:
         text = f"a chunk of epoch {epoch} has {decoded.lanes} lanes, the vault {lanes}"
         raise ExitError("DIFF_INVALID", text)

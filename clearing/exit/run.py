@@ -113,9 +113,7 @@ def _run(
     return report
 
 
-def _plan_for(
-    vault: VaultClient, tree: Rebuilt | None, state: VaultState, owners: Iterable[bytes]
-) -> list[Step]:
+def _plan_for(vault: VaultClient, tree: Rebuilt | None, state: VaultState, owners: Iterable[bytes]) -> list[Step]:
     """The owners' steps in one list, with at most one freeze, at the front."""
     steps = [step for owner in owners for step in plan(vault, tree, owner, state)]
     freeze = [step for step in steps if step.kind is Kind.FREEZE][:1]
@@ -131,9 +129,7 @@ def _execute(vault: VaultClient, steps: list[Step], report: Report, tell: Listen
             if error.code != "TX_REVERTED":
                 raise
             by_others = error.reason == _DONE_BY_OTHERS[step.kind]
-            event = Event(
-                number, len(steps), step, "skipped" if by_others else "failed", message=error.message
-            )
+            event = Event(number, len(steps), step, "skipped" if by_others else "failed", message=error.message)
             (report.skipped if by_others else report.failed).append(event)
         else:
             event = Event(number, len(steps), step, "done", receipt.gas_used, receipt.tx_hash)

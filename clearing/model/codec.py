@@ -66,17 +66,9 @@ def decode_any_envelope(data: bytes) -> tuple[Envelope, Body]:
         body = _decode_body(envelope.body)
     except _HOSTILE as error:
         raise Refused("MALFORMED", f"not a canonical envelope: {error}") from None
-    if len(data) != _canonical_length(envelope) or _encode(body) != envelope.body:
+    if _encode(envelope) != data or _encode(body) != envelope.body:
         raise Refused("MALFORMED", "not the canonical encoding: use the shortest msgpack forms")
     return envelope, body
-
-
-def _canonical_length(envelope: Envelope) -> int:
-    """Bytes of the one shortest encoding: an array of three bins admits no other of this length."""
-    return 1 + sum(
-        length + (2 if length < 256 else 3 if length < 65_536 else 5)
-        for length in (len(envelope.body), len(envelope.key), len(envelope.signature))
-    )
 
 
 def encode_entry(seq: int, time_us: int, envelope: bytes, outcomes: list[Outcome]) -> bytes:

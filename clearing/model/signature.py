@@ -123,11 +123,7 @@ def _verify_wallet(envelope: Envelope, body: OwnerAction) -> None:
     signature = envelope.signature
     # One form per signature: 65 bytes, v 27/28, low s (EIP-2), so that bytes are not malleable.
     half_order = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
-    if (
-        len(signature) != 65
-        or signature[64] not in (27, 28)
-        or int.from_bytes(signature[32:64], "big") > half_order
-    ):
+    if len(signature) != 65 or signature[64] not in (27, 28) or int.from_bytes(signature[32:64], "big") > half_order:
         raise Refused(
             "BAD_SIGNATURE",
             "a wallet signature has 65 bytes, v of 27 or 28 and a low s",

@@ -285,8 +285,10 @@ class Pipeline:
     def _commit(self, done: list[tuple[int, Receipt]], results: list[Receipt | NovateError | None]) -> None:
         """Commit; receipts only for what is durable."""
         first = self.committer.size
-        entries = {receipt.seq: receipt.entry for _, receipt in done}
-        fresh = [entries[seq] for seq in sorted(entries)]
+        fresh: list[bytes] = []
+        for _, receipt in done:
+            if receipt.seq == first + len(fresh):  # a retry within the batch points back
+                fresh.append(receipt.entry)
         try:
             start = 0
             for epoch in self._epochs:  # a closing entry ends its block: a snapshot belongs to a block's end

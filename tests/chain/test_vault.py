@@ -192,9 +192,7 @@ def test_sending_without_a_key_is_named(scene: Scene) -> None:
         VaultClient(scene.rpc, scene.vault.address).freeze()
 
 
-def test_several_processes_may_share_a_key(
-    scene: Scene, wallet: Wallet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_processes_may_share_a_key(scene: Scene, wallet: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
     """A nonce that was taken meanwhile is replaced by a fresh one instead of failing."""
     stale = Sender(scene.rpc, wallet)
     read, taken = scene.rpc.nonce, list[int]()

@@ -265,8 +265,4 @@ def refused(name: str) -> Iterator[None]:
 def events(receipt: Receipt, artifact: Artifact, name: str) -> list[dict[str, Any]]:
     """The receipt's events of one name, whoever emitted them."""
     topic = abi.event_topic(artifact, name)
-    return [
-        abi.decode_event(artifact, name, log.topics, log.data)
-        for log in receipt.logs
-        if log.topics[0] == topic
-    ]
+    return [abi.decode_event(artifact, name, log.topics, log.data) for log in receipt.logs if log.topics[0] == topic]

@@ -14,9 +14,7 @@ import pytest
 
 from tests.contract.chain import Anvil, Chain, Embedded
 
-_INSTALLED = (
-    Path(__file__).resolve().parents[2] / "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
-)
+_INSTALLED = Path(__file__).resolve().parents[2] / "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 
 
 @pytest.fixture(scope="session")

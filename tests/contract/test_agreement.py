@@ -66,9 +66,7 @@ def test_trees_have_the_same_root_sums_and_paths(data: st.DataObject, lanes: int
     leaves = [ExitLeaf(i, data.draw(addresses), data.draw(row), data.draw(row)) for i in sorted(indexes)]
     tree = SumTree(domain, lanes)
     tree.update(leaves)
-    plain = ref.Tree(
-        domain, lanes, [ref.Leaf(x.index, text(x.owner), x.exits, x.withdraw_acks) for x in leaves]
-    )
+    plain = ref.Tree(domain, lanes, [ref.Leaf(x.index, text(x.owner), x.exits, x.withdraw_acks) for x in leaves])
     assert ref.Node(tree.root, tree.sums) == plain.root()
     for leaf in leaves:
         proof = tree.proof(leaf.index)

@@ -129,9 +129,7 @@ def test_the_deployment_is_readable_from_the_chain(embedded: Chain) -> None:
         ({7: 1 << 20}, "InvalidConfiguration"),
     ],
 )
-def test_senseless_configurations_cannot_be_deployed(
-    embedded: Chain, change: dict[int, object], error: str
-) -> None:
+def test_senseless_configurations_cannot_be_deployed(embedded: Chain, change: dict[int, object], error: str) -> None:
     with embedded.sandbox():
         world = World.create(embedded)
         arguments: list[object] = [

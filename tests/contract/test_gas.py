@@ -24,10 +24,7 @@ def crowded(chain: Chain, rng: random.Random, assets: int, depositor: bool = Tru
         world.deposit(owner(1) if depositor else owner(2), DEPOSIT, asset)
     amounts = [tuple(rng.randrange(10**10, 10**12) for _ in range(assets)) for _ in range(2)]
     leaf = Leaf(rng.randrange(1, 1 << DEPTH), owner(1), amounts[0], amounts[1])
-    path = [
-        Node(rng.randbytes(32), tuple(rng.randrange(10**12, 10**13) for _ in range(assets)))
-        for _ in range(DEPTH)
-    ]
+    path = [Node(rng.randbytes(32), tuple(rng.randrange(10**12, 10**13) for _ in range(assets))) for _ in range(DEPTH)]
     root = climb(Node(leaf.hash(world.domain), leaf.sums()), leaf.index, path)
     header = world.header(root)
     gas = world.post(header).gas_used

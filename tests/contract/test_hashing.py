@@ -46,9 +46,7 @@ def test_exit_domain_and_empty_leaf(harness: Any, chain_id: int, vault: str) -> 
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), lanes=st.integers(1, 4), domain=hashes, index=uints(32), owner=addresses)
-def test_exit_leaf(
-    harness: Any, data: st.DataObject, lanes: int, domain: bytes, index: int, owner: str
-) -> None:
+def test_exit_leaf(harness: Any, data: st.DataObject, lanes: int, domain: bytes, index: int, owner: str) -> None:
     row = st.lists(uints(128), min_size=lanes, max_size=lanes).map(tuple)
     leaf = ref.Leaf(index, owner, data.draw(row), data.draw(row))
     assert harness("exitLeaf", domain, (index, owner, leaf.exits, leaf.acks)) == leaf.hash(domain)
@@ -116,9 +114,7 @@ def test_header_bytes_and_fields_are_each_others_inverse(harness: Any, header: r
 
 @settings(max_examples=EXAMPLES)
 @given(header=headers(), cut=st.integers(1, 600), extra=st.binary(min_size=1, max_size=40))
-def test_headers_of_another_shape_are_refused(
-    harness: Any, header: ref.Header, cut: int, extra: bytes
-) -> None:
+def test_headers_of_another_shape_are_refused(harness: Any, header: ref.Header, cut: int, extra: bytes) -> None:
     """Wrong length, tag, version or lane count: exactly one encoding is a header."""
     whole = header.encode()
     lanes = len(header.exit_sums)
@@ -136,9 +132,7 @@ def test_headers_of_another_shape_are_refused(
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), lanes=st.integers(1, 4), leaf=hashes, index=uints(20))
-def test_climbing_the_sum_tree(
-    harness: Any, data: st.DataObject, lanes: int, leaf: bytes, index: int
-) -> None:
+def test_climbing_the_sum_tree(harness: Any, data: st.DataObject, lanes: int, leaf: bytes, index: int) -> None:
     """Root and sums are the reference's at any index, for one to four lanes."""
     row = st.lists(uints(120), min_size=lanes, max_size=lanes).map(tuple)
     own = data.draw(row)
@@ -151,9 +145,7 @@ def test_climbing_the_sum_tree(
 
 @settings(max_examples=EXAMPLES)
 @given(level=st.integers(0, ref.DEPTH - 1), lane=st.integers(0, 3), excess=st.integers(0, 1000))
-def test_sums_beyond_128_bits_are_refused_at_every_level(
-    harness: Any, level: int, lane: int, excess: int
-) -> None:
+def test_sums_beyond_128_bits_are_refused_at_every_level(harness: Any, level: int, lane: int, excess: int) -> None:
     """An overflow anywhere on the path, however small, would hide a liability."""
     lanes = lane + 1
     sums = [[0] * lanes for _ in range(ref.DEPTH)]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -40,7 +40,9 @@ def lived_in() -> v.Venue:
         venue.buy("bob", 50 * v.USD, 7)
         venue.operator(c.FundingTick())
     venue.do("cat", venue.order(ids.BUY, 19 * v.USD, 3, v.ETH, tif=ids.GTT, expiry_us=venue.now_us + v.HOUR))
-    venue.do("cat", venue.order(ids.BUY, 19 * v.USD, 2, v.ETH), venue.order(ids.BUY, 18 * v.USD, 9, v.ETH))
+    first = venue.order(ids.BUY, 18 * v.USD, 2, v.ETH)
+    venue.do("cat", venue.order(ids.BUY, 19 * v.USD, 2, v.ETH), first, venue.order(ids.BUY, 18 * v.USD, 9, v.ETH))
+    venue.do("cat", c.ReplaceOrder(first.client_order_id, 18 * v.USD, 3))  # now behind the other
     venue.do("bob", venue.order(ids.SELL, 51 * v.USD, 3, reduce_only=True), c.Withdraw(0, 0, 12_345))
     venue.close_epoch()
     return venue
@@ -133,10 +135,41 @@ def test_snapshot_and_tail_are_the_live_state() -> None:
         venue.oracle({v.BTC: 49 * v.USD, v.ETH: 20 * v.USD}, publisher)
     venue.operator(c.FundingTick())
     venue.operator(c.ExpireOrders())
-    venue.sell("bob", 18 * v.USD, 5, v.ETH)
+    venue.sell("bob", 18 * v.USD, 4, v.ETH)
+    venue.sell("bob", 18 * v.USD, 4, v.ETH)
     venue.do("cat", c.CancelAll())
     venue.close_epoch()
     tail = v.replay(venue.journal[length:], Reducer(state=load(payload, closed)))
     assert dump(tail.state) == dump(venue.state)
     assert tail.state.state_tree.root == venue.state.state_tree.root
     assert tail.state.exit_tree.root == venue.state.exit_tree.root
+
+
+def test_whatever_changes_an_account_renews_its_leaf() -> None:
+    """One change between two epochs; `Venue` compares the trees with ones built from nothing."""
+    venue = lived_in()
+    venue.do("cat", c.Transfer(1, 5))
+    number = venue.account("cat", 1).number
+    expiry = venue.now_us + 2 * v.HOUR
+    gtt = venue.order(ids.BUY, 17 * v.USD, 1, v.ETH, tif=ids.GTT, expiry_us=expiry)
+    own = venue.order(ids.BUY, 19 * v.USD, 1, v.ETH)
+    changes: list[Callable[[], object]] = [
+        lambda: venue.submit(venue.batch("cat", [c.CancelOrder(999)], number)),
+        lambda: venue.register("ann", label="b"),
+        lambda: venue.revoke("ann", label="b"),
+        lambda: venue.do("cat", gtt, own),
+        lambda: venue.do("cat", venue.order(ids.SELL, 19 * v.USD, 1, v.ETH, stp=ids.STP_CANCEL_MAKER)),
+        lambda: venue.advance(2 * v.HOUR),
+        lambda: venue.operator(c.ExpireOrders()),
+        lambda: venue.operator(c.FundingTick()),
+        lambda: [venue.oracle({v.BTC: 51 * v.USD, v.ETH: 20 * v.USD}, p) for p in range(3)],
+        lambda: venue.do("cat", c.Transfer(2, 5)),
+        lambda: venue.deposit("bob", 5),
+        lambda: venue.operator(c.HouseTransfer(ids.OPERATOR_CAPITAL, ids.INSURANCE_FUND, 7)),
+        lambda: venue.do("cat", c.CancelAll()),
+    ]
+    roots = [venue.close_epoch().globals_hash]
+    for change in changes:
+        change()
+        roots.append(venue.close_epoch().globals_hash)
+    assert len(set(roots)) == len(changes) + 1

@@ -22,6 +22,7 @@ import msgspec
 from eth_account import Account as Wallet
 
 from clearing.core.invariants import check, check_books
+from clearing.core.leaves import state_leaf_hash
 from clearing.core.margin import equity
 from clearing.core.reducer import Reducer
 from clearing.core.snapshot import dump
@@ -31,8 +32,9 @@ from clearing.model import ids
 from clearing.model.codec import body_hash, decode_any_envelope, encode, encode_entry
 from clearing.model.errors import InvariantViolation, Refused
 from clearing.model.outcomes import EpochClosed, Outcome, Rejected
-from clearing.model.params import Instrument, Params
+from clearing.model.params import Instrument, Params, params_hash
 from clearing.model.signature import public_key_of, sign, sign_owner, verify
+from proofs.hashtree import StateTree
 
 START_US = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -328,7 +330,8 @@ def refusal(venue: Venue, raw: bytes) -> str:
 
 
 def check_exits(state: State) -> None:
-    """Directly after an epoch: the leaves, their sums and the holdings agree to the atom."""
+    """Directly after an epoch: the leaves, their sums and the holdings agree to the atom, and the
+    trees that were updated leaf by leaf are those that all accounts and owners give from nothing."""
     exits = sum(owner.exits[0] for owner in state.owners.values())
     acks = sum(owner.acks[0] for owner in state.owners.values())
     problems = [
@@ -339,10 +342,19 @@ def check_exits(state: State) -> None:
             all(o.posted == (tuple(o.exits), tuple(o.acks)) for o in state.owners.values()),
             "a leaf is not what was last posted",
         ),
+        (rebuilt_root(state) == state.state_tree.root, "a state leaf is out of date"),
     ]
     for fine, what in problems:
         if not fine:
             raise InvariantViolation("EXITS_WRONG", what)
+
+
+def rebuilt_root(state: State) -> bytes:
+    """The state root from every account as it is now."""
+    committed = params_hash(state.params, state.genesis.instruments)
+    tree = StateTree(state.state_tree.domain)
+    tree.update((a.number, state_leaf_hash(state, a, committed)) for a in state.accounts)
+    return tree.root
 
 
 def replay(journal: Iterable[Recorded], start: Reducer | None = None) -> Reducer:

@@ -40,9 +40,7 @@ class Scene:
     published: list[list[bytes]] = field(default_factory=list)
 
     @classmethod
-    def deploy(
-        cls, rpc: Rpc, lanes: int = 2, tokens: list[bytes] | None = None, operator: bytes = b""
-    ) -> "Scene":
+    def deploy(cls, rpc: Rpc, lanes: int = 2, tokens: list[bytes] | None = None, operator: bytes = b"") -> "Scene":
         wallet = Wallet(dev_key(0))
         tokens = tokens or [deploy_token(rpc, wallet, f"Token {lane}", f"T{lane}") for lane in range(lanes)]
         for token in tokens:

@@ -39,9 +39,7 @@ def _posted(scene: Scene) -> None:
     scene.deposit(member(2), 500)
     scene.close({1: (member(1), (1_000, 50), (0, 0)), 2: (member(2), (500, 0), (0, 0))}, split=1)
     scene.deposit(member(3), 0, 7)
-    scene.close(
-        {0: (HOUSE, (5, 0), (0, 0)), 1: (member(1), (900, 40), (90, 10)), 3: (member(3), (0, 7), (0, 0))}
-    )
+    scene.close({0: (HOUSE, (5, 0), (0, 0)), 1: (member(1), (900, 40), (90, 10)), 3: (member(3), (0, 7), (0, 0))})
     scene.pass_time(WINDOW_S)
 
 

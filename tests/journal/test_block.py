@@ -104,9 +104,7 @@ def test_a_fitting_hash_does_not_excuse_wrong_fields(fields: list[object]) -> No
 def test_a_longer_encoding_of_the_same_fields_is_refused() -> None:
     """The int 1 as `cd 0001` or a bin with a wide length would give one block two hashes."""
     tail = msgspec.msgpack.encode([0, 1, PREV, [b"a"]])[1:]
-    assert (
-        refusal(forged([1, 0, 1, PREV, [b"a"]])[:0] + _wide(b"\xcd\x00\x01" + tail)) == errors.BLOCK_MALFORMED
-    )
+    assert refusal(forged([1, 0, 1, PREV, [b"a"]])[:0] + _wide(b"\xcd\x00\x01" + tail)) == errors.BLOCK_MALFORMED
     short = msgspec.msgpack.encode([1, 0, 1, PREV])[1:]
     assert refusal(_wide(short + b"\x91\xc5\x00\x01a")) == errors.BLOCK_MALFORMED
 

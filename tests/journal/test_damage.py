@@ -34,17 +34,13 @@ class Journal:
         self.path = path
         with Store.create(path, grow_bytes=PAGE, reserve_bytes=0) as store:
             for number in range(40):
-                store.append(
-                    [rng.randbytes(rng.randint(20, 300)) for _ in range(1 + number % 30)], store.head()
-                )
+                store.append([rng.randbytes(rng.randint(20, 300)) for _ in range(1 + number % 30)], store.head())
             self.head = store.head()
         with lmdb.open(str(path), lib_version=0, readonly=True, lock=False, max_dbs=3) as env:
             used = (env.info()["last_pgno"] + 1) * PAGE
             names = [env.open_db(name, create=False) for name in (b"blocks", b"tiles", b"meta")]
             with env.begin() as txn:
-                self.keys = [
-                    [key.hex() for key in txn.cursor(db=db).iternext(keys=True, values=False)] for db in names
-                ]
+                self.keys = [[key.hex() for key in txn.cursor(db=db).iternext(keys=True, values=False)] for db in names]
         self.data = (path / "data.mdb").read_bytes()[:used]
         self.write(self.data)
 
@@ -221,17 +217,13 @@ def test_fsck_as_a_command(tmp_path: Path, rng: random.Random) -> None:
     journal.write(journal.data[: len(journal.data) // 2])
     done = command("--json", journal.path)
     report = msgspec.json.decode(done.stdout)
-    assert (
-        done.returncode == 1 and report["ok"] is False and report["problems"][0]["code"] == "JOURNAL_CORRUPT"
-    )
+    assert done.returncode == 1 and report["ok"] is False and report["problems"][0]["code"] == "JOURNAL_CORRUPT"
     for arguments in ((tmp_path / "none",), (), (tmp_path, tmp_path)):
         done = command(*arguments)
         assert (done.returncode, done.stdout) == (2, "") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "number, code", [(signal.SIGSTOP, fsck.CHECK_STALLED), (signal.SIGSEGV, fsck.CHECK_CRASHED)]
-)
+@pytest.mark.parametrize("number, code", [(signal.SIGSTOP, fsck.CHECK_STALLED), (signal.SIGSEGV, fsck.CHECK_CRASHED)])
 def test_a_check_whose_child_fails_is_a_report(
     tmp_path: Path, rng: random.Random, number: signal.Signals, code: str
 ) -> None:

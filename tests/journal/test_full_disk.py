@@ -108,9 +108,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     mount = tmp_path / "small"
     mount.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", mount], capture_output=True, check=False
-    )
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", mount], capture_output=True, check=False)
     if done.returncode:
         pytest.skip(f"mounting is not allowed here: {done.stderr.decode().strip()}")
     try:
@@ -150,9 +148,7 @@ def test_a_full_file_system(small_disk: Path, checker: Checker) -> None:
     assert checker.check(path).entries == last + 80
 
 
-def test_a_snapshot_of_the_disk_at_each_refusal_is_whole(
-    small_disk: Path, tmp_path: Path, checker: Checker
-) -> None:
+def test_a_snapshot_of_the_disk_at_each_refusal_is_whole(small_disk: Path, tmp_path: Path, checker: Checker) -> None:
     """Every byte size of the remaining space, in steps: the copy taken after the refusal is whole."""
     copy = tmp_path / "copy"
     for spare in (0, 4096, 40_000, 200_000, 400_000):

@@ -26,8 +26,7 @@ def planned(generation: int, number: int, first_seq: int) -> list[bytes]:
     rng = random.Random(generation * 1_000_003 + number)
     count = rng.choice((1, 1, 2, 5, 30))
     return [
-        b"%d/%d/%d:" % (generation, number, first_seq + i) + rng.randbytes(rng.randint(0, 300))
-        for i in range(count)
+        b"%d/%d/%d:" % (generation, number, first_seq + i) + rng.randbytes(rng.randint(0, 300)) for i in range(count)
     ]
 
 

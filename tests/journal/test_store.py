@@ -153,9 +153,7 @@ def test_a_second_writer_is_refused_at_the_door(tmp_path: Path) -> None:
 
         assert forked.run(other) == (0, [errors.JOURNAL_LOCKED] * 2)
         script = "import sys; from journal.store import Store; Store.open(sys.argv[1])"
-        done = subprocess.run(
-            [sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, check=False
-        )
+        done = subprocess.run([sys.executable, "-c", script, path], cwd=ROOT, capture_output=True, check=False)
         assert errors.JOURNAL_LOCKED.encode() in done.stderr
         store.append([b"c"], store.head())
     with Store.open(path) as again:

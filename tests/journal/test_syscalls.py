@@ -90,9 +90,7 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
-def killed_at(
-    name: str, when: int, task: str, path: Path, tmp_path: Path
-) -> "subprocess.CompletedProcess[str]":
+def killed_at(name: str, when: int, task: str, path: Path, tmp_path: Path) -> "subprocess.CompletedProcess[str]":
     inject = ["-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={when}"]
     return traced("-o", tmp_path / "discarded", *inject, task=task, path=path)
 

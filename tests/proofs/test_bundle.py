@@ -2,6 +2,9 @@
 """The bundle: an honest one is complete, and no altered one is ever called ok."""
 
 import json
+import subprocess
+import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -117,6 +120,93 @@ def test_any_altered_digit_is_refused(data: st.DataObject) -> None:
         holder[path[-1]] = old[:at] + new + old[at + 1 :]
     verdict = verify_bytes(json.dumps(altered).encode(), header_hash=HEADER.hash(), operator_key=PUBLIC)
     assert not verdict.ok, path
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("00" * 32),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def holders(value: Any) -> list[Any]:
+    """Every object and list in the JSON tree."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return ([value] if isinstance(value, dict | list) else []) + [found for item in inner for found in holders(item)]
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_any_altered_structure_is_refused_or_says_less(data: st.DataObject) -> None:
+    """A value replaced, dropped or repeated anywhere: a verdict, never an exception. It is ok only if the
+    same values stand there as before, or whole accounts or entries are left out or shown twice."""
+    altered = json.loads(b.encode(BUNDLE))
+    holder = data.draw(st.sampled_from([found for found in holders(altered) if found]))
+    key = data.draw(st.sampled_from(sorted(holder) if isinstance(holder, dict) else range(len(holder))))
+    action = data.draw(st.sampled_from(["replace", "drop", "repeat"]))
+    if action == "drop":
+        del holder[key]
+    elif action == "repeat" and isinstance(holder, list):
+        holder.insert(key, holder[key])
+    else:
+        holder[key] = data.draw(JSON)
+    verdict = verify_bytes(json.dumps(altered).encode(), header_hash=HEADER.hash(), operator_key=PUBLIC)
+    if verdict.ok:
+        fixed = [name for name in TREE if name not in ("states", "entries", "assets")]
+        assert all(altered[name] == TREE[name] for name in fixed)
+        for name in ("states", "entries"):
+            assert all(part in TREE[name] for part in altered.get(name, []))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"chain_id": 10**5_000},
+        {"chain_id": -1},
+        {"chain_id": True},
+        {"checkpoint": "\ud800"},
+        {"format": "novate-bundle/2"},
+        {"origin": "a\x1b[2J"},
+        {"origin": "x" * 256},
+        {"assets": ("USDC\n",)},
+        {"assets": ()},
+        {"exit": None},
+        {"states": None},
+        {"header": None},
+        {"states": (None,)},
+        {"entries": (b.EntryPart(10**4_000, "", ()),)},
+        {"vault": object()},
+        {"assets": ("x" * b.MAX_BYTES,)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_hostile_bundle_in_memory_is_a_failed_step(changes: dict[str, Any]) -> None:
+    """What no file can hold is refused like a malformed file, in a message that a terminal can show."""
+    verdict = verify(msgspec.structs.replace(BUNDLE, **changes))
+    assert [(step.name, step.status) for step in verdict.steps] == [("bundle", "failed")]
+    assert verdict.steps[0].detail.isprintable()
+    assert len(verdict.steps[0].detail) < 400
+
+
+def test_a_field_given_twice_is_refused() -> None:
+    """Readers differ in which of the two they take: at the top, and within."""
+    text = json.dumps(TREE)
+    for part in ('"vault": ', '"owner": ', '"seq": '):
+        assert part in text
+        assert not verify_bytes(text.replace(part, f"{part}0, {part}", 1).encode()).ok
+    text_of_vault = f'"vault": "{BUNDLE.vault}"'
+    assert not verify_bytes(text.replace(text_of_vault, f"{text_of_vault}, {text_of_vault}").encode()).ok
+
+
+def test_a_verifier_loads_nothing_but_msgspec_and_pynacl() -> None:
+    """A wallet vendors the package: no other third party's module, and nothing of the repository."""
+    code = (
+        "import sys; before = set(sys.modules); import proofs.verify; "
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    theirs = {"_cffi_backend", "_sodium", "cffi", "typing_extensions"}  # what the two load themselves
+    assert set(found.stdout.split()) - theirs == {"proofs", "msgspec", "nacl"}
 
 
 @given(st.one_of(st.binary(max_size=300), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(

@@ -3,6 +3,7 @@
 
 import base64
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,10 @@ from nacl.signing import SigningKey
 from proofs import checkpoint as note
 from proofs.diff import MAX_CHUNK_BYTES, DiffRow, decode_chunk, encode_chunks
 from proofs.errors import CheckpointError, DiffError, EncodingError
+from proofs.hashing import exit_domain, shown, state_domain, unsigned
 from proofs.header import Header
+from proofs.inbox import InboxMessage, Voucher
+from proofs.leaf import ExitLeaf, StateLeaf
 
 HASH = st.binary(min_size=32, max_size=32)
 COUNT = st.integers(0, 2**64 - 1)
@@ -73,6 +77,100 @@ def test_a_damaged_chunk_is_an_error_or_another_exact_chunk(
     assert encode_chunks(chunk.epoch, chunk.lanes, chunk.rows) == [bytes(raw)]
 
 
+@pytest.mark.parametrize(
+    ("epoch", "lanes", "row"),
+    [
+        (-1, 1, DiffRow(0, None, (1,), (1,))),
+        (2**64, 1, DiffRow(0, None, (1,), (1,))),
+        (1, 0, DiffRow(0, None, (), ())),
+        (1, 5, DiffRow(0, None, (1,) * 5, (1,) * 5)),
+        (1, 2, DiffRow(0, None, (1,), (1,))),
+        (1, 1, DiffRow(-1, None, (1,), (1,))),
+        (1, 1, DiffRow(2**32, None, (1,), (1,))),
+        (1, 1, DiffRow(0, b"short", (1,), (1,))),
+        (1, 1, DiffRow(0, None, (2**96,), (1,))),
+        (1, 1, DiffRow(0, None, (1,), (-1,))),
+    ],
+)
+def test_what_no_chunk_can_hold_is_not_encoded(epoch: int, lanes: int, row: DiffRow) -> None:
+    """The encoder writes nothing that the decoder would refuse."""
+    with pytest.raises(DiffError):
+        encode_chunks(epoch, lanes, [row])
+    with pytest.raises(DiffError):
+        encode_chunks(1, 1, [DiffRow(3, None, (1,), (1,)), DiffRow(3, None, (1,), (1,))])
+
+
+@given(st.binary(max_size=120))
+def test_whatever_bytes_decode_as_a_chunk_encode_to_themselves(data: bytes) -> None:
+    """Hostile chunks are DiffErrors."""
+    for raw in (data, b"\x01\x01" + data, b"\x01\x01" + bytes(11) + data):
+        try:
+            chunk = decode_chunk(raw)
+        except DiffError:
+            continue
+        assert encode_chunks(chunk.epoch, chunk.lanes, chunk.rows) == [raw]
+
+
+@pytest.mark.parametrize("bits", [8, 16, 32, 64, 96, 128, 256])
+def test_integers_have_one_width_and_stay_in_it(bits: int) -> None:
+    """Nothing is truncated, wrapped or taken from another type."""
+    assert unsigned((1 << bits) - 1, bits) == b"\xff" * (bits // 8)
+    assert unsigned(1, bits) == bytes(bits // 8 - 1) + b"\x01"
+    for bad in (-1, 1 << bits, True, 1.0, "1", None, 10**5_000):
+        with pytest.raises(EncodingError):
+            unsigned(bad, bits)  # type: ignore[arg-type]
+    assert len(shown(10**5_000)) < 30
+
+
+VALID: list[InboxMessage | Voucher | StateLeaf | ExitLeaf] = [
+    InboxMessage(1, 2, b"o" * 20, 0, 5, 6, b"d" * 32),
+    Voucher(b"D" * 32, b"o" * 20, 0, 5, 6),
+    StateLeaf(b"o" * 20, 3, 0, b"s" * 32, 5, 0, 1, 1, 0, b"d" * 32),
+    ExitLeaf(1, b"o" * 20, (5,), (6,)),
+]
+
+
+@pytest.mark.parametrize("item", VALID, ids=lambda item: type(item).__name__)
+def test_structures_have_one_length_and_refuse_what_does_not_fit(
+    item: InboxMessage | Voucher | StateLeaf | ExitLeaf,
+) -> None:
+    """Any field set to another type, a wrong length or a number too large is an EncodingError."""
+
+    def encode(some: InboxMessage | Voucher | StateLeaf | ExitLeaf) -> bytes:
+        return some.encode(b"D" * 32) if isinstance(some, StateLeaf | ExitLeaf) else some.encode()
+
+    lengths = {"InboxMessage": 86, "Voucher": 78, "StateLeaf": 1 + 1 + 32 + 20 + 4 + 2 + 32 + 40 + 64, "ExitLeaf": 89}
+    assert len(encode(item)) == lengths[type(item).__name__]
+    for name in item.__struct_fields__:
+        old = getattr(item, name)
+        bad: list[object] = (
+            [-1, 1 << 256, True, None, "1"] if isinstance(old, int) else [old[:-1], old + old, bytearray(old)]
+        )
+        if isinstance(old, tuple):
+            bad = [(), (5, 6), (2**96,), (-1,), (True,), (None,), (1,) * 5]
+        for value in bad:
+            with pytest.raises(EncodingError):
+                encode(msgspec.structs.replace(item, **{name: value}))
+
+
+def test_a_state_leaf_states_equity_or_a_deficit() -> None:
+    """One of the two is zero; so one signed number has one encoding."""
+    leaf = StateLeaf(b"o" * 20, 3, 0, b"s" * 32, 0, 7, 1, 1, 0, b"d" * 32)
+    assert len(leaf.hash(b"D" * 32)) == 32
+    with pytest.raises(EncodingError):
+        msgspec.structs.replace(leaf, equity=1).hash(b"D" * 32)
+
+
+@pytest.mark.parametrize("arguments", [(-1, b"v" * 20), (2**256, b"v" * 20), (1, b"v" * 19), (1, "v" * 20)])
+def test_domains_bind_exact_widths(arguments: tuple[int, bytes]) -> None:
+    """A chain id and a vault have one encoding, and so has a deployment."""
+    assert exit_domain(1, b"v" * 20) != exit_domain(2, b"v" * 20)
+    with pytest.raises(EncodingError):
+        exit_domain(*arguments)
+    with pytest.raises(EncodingError):
+        state_domain(b"d" * 31)
+
+
 HEADERS = st.integers(1, 4).flatmap(
     lambda lanes: st.builds(
         Header,
@@ -113,6 +211,43 @@ def test_a_checkpoint_is_its_signers_and_its_origins_only() -> None:
     ):
         with pytest.raises(CheckpointError):
             note.verify(bad, key, origin)
+
+
+@pytest.mark.parametrize(
+    "char", [" ", "+", "\n", "\t", "\0", "\x0b", "\x7f", "\x85", "\xa0", "\u2003", "\u2028", "\ud800"]
+)
+def test_a_name_that_a_note_cannot_hold_is_refused(char: str) -> None:
+    """In the origin when signing, and in both places when reading."""
+    with pytest.raises(CheckpointError):
+        note.sign(note.Checkpoint(f"a{char}b", 1, b"\x00" * 32), SEED)
+    good = note.sign(note.Checkpoint(ORIGIN, 1, b"\x00" * 32), SEED)
+    assert note.parse(good).checkpoint.origin == ORIGIN
+    for bad in (good.replace(ORIGIN, f"a{char}b", 1), good + f"\u2014 a{char}b AAAAAAAA\n"):
+        with pytest.raises(CheckpointError):
+            note.parse(bad)
+
+
+@pytest.mark.parametrize(
+    "line", ["\u2014 a AAAA", "- a AAAAAAAA", "\u2014 a AAAAAAA", "\u2014 a AAAAAAB=", "\u2014  AAAAAAAA", ""]
+)
+def test_a_malformed_signature_line_is_refused(line: str) -> None:
+    """Too short, another dash, base64 that is not the one of its bytes, no name, an empty line."""
+    good = note.sign(note.Checkpoint(ORIGIN, 1, b"\x00" * 32), SEED)
+    assert len(note.parse(good + "\u2014 a AAAAAAAA\n").signatures) == 2
+    with pytest.raises(CheckpointError):
+        note.parse(f"{good}{line}\n")
+
+
+def test_signing_refuses_keys_and_signatures_of_other_lengths() -> None:
+    """Before a line is written that no reader would take."""
+    for address, signature in ((b"a" * 19, b"s" * 65), (b"a" * 20, b"s" * 64)):
+        with pytest.raises(EncodingError):
+            note.secp256k1_line(ORIGIN, address, signature)
+    with pytest.raises(EncodingError):
+        note.sign(note.Checkpoint(ORIGIN, 1, b"\x00" * 32), b"short")
+    for size in (-1, 1 << 63, 10**5_000):
+        with pytest.raises(CheckpointError):
+            note.sign(note.Checkpoint(ORIGIN, size, b"\x00" * 32), SEED)
 
 
 def test_the_signature_line_follows_the_published_format() -> None:

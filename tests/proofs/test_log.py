@@ -2,6 +2,7 @@
 """RFC 9162: what the definitions build, the verifiers accept; everything else they refuse by name."""
 
 import hashlib
+import itertools
 import random
 
 import pytest
@@ -24,7 +25,7 @@ def flips(data: bytes) -> list[bytes]:
 
 
 def test_every_inclusion_proof_to_size_130_is_accepted_at_its_own_place_only() -> None:
-    """Each leaf proves its index and no neighbouring index or size."""
+    """Each leaf proves its index and no neighbouring one."""
     for size in range(1, 131):
         root = log.root(LEAVES[:size])
         for index in range(size):
@@ -50,6 +51,65 @@ def test_every_consistency_proof_to_size_130_is_accepted() -> None:
                     log.verify_consistency(size1, size2, proof, root2, root1)
                 with pytest.raises(ConsistencyError):
                     log.verify_consistency(size1, size2, proof[:-1], root1, root2)
+
+
+def inclusion_shape(index: int, size: int) -> tuple[str, ...]:
+    """Sides of the siblings from the bottom up, by the definition. A path binds its shape, and the
+    size only through it: that the root is of a log of `size` is for the checkpoint to say."""
+    if size == 1:
+        return ()
+    split = 1 << (size - 1).bit_length() - 1
+    if index < split:
+        return (*inclusion_shape(index, split), "right")
+    return (*inclusion_shape(index - split, size - split), "left")
+
+
+def consistency_shape(size1: int, size2: int, whole: bool = True) -> tuple[str, ...]:
+    """Where the fold starts (the old root or the first hash), then the sides of what is folded in."""
+    if size1 == size2:
+        return ("old root" if whole else "first hash",)
+    split = 1 << (size2 - 1).bit_length() - 1
+    if size1 <= split:
+        return (*consistency_shape(size1, split, whole), "right")
+    return (*consistency_shape(size1 - split, size2 - split, False), "left")
+
+
+def test_an_inclusion_proof_serves_another_place_only_if_the_path_has_the_same_shape() -> None:
+    """Every proof to size 24 against every other index and size to 26."""
+    places = [(index, size) for size in range(1, 27) for index in range(size)]
+    for index, size in places:
+        if size > 24:
+            continue
+        proof, root = log.inclusion_proof(index, LEAVES[:size]), log.root(LEAVES[:size])
+        for wrong in places:
+            try:
+                log.verify_inclusion(*wrong, LEAVES[index], proof, root)
+            except InclusionError:
+                accepted = False
+            else:
+                accepted = True
+            assert accepted == (inclusion_shape(*wrong) == inclusion_shape(index, size)), (index, size, wrong)
+
+
+def test_a_consistency_proof_serves_other_sizes_only_if_the_fold_has_the_same_shape() -> None:
+    """Every proof to size 20 against every other pair of sizes to 22."""
+    pairs = list(itertools.combinations(range(1, 23), 2))
+    for size1, size2 in pairs:
+        if size2 > 20:
+            continue
+        proof = log.consistency_proof(size1, LEAVES[:size2])
+        roots = log.root(LEAVES[:size1]), log.root(LEAVES[:size2])
+        for wrong in pairs:
+            try:
+                log.verify_consistency(*wrong, proof, *roots)
+            except ConsistencyError:
+                accepted = False
+            else:
+                accepted = True
+            assert accepted == (consistency_shape(*wrong) == consistency_shape(size1, size2)), (size1, size2, wrong)
+        for backwards in ((size2, size1), (size1, size1), (0, size2)):
+            with pytest.raises(ConsistencyError):
+                log.verify_consistency(*backwards, proof or [roots[0]], *roots)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 64, 65, 130])
@@ -104,6 +164,7 @@ HOSTILE = [
     1.0,
     "1",
     1 << 63,
+    10**5_000,  # more digits than Python prints
     b"",
     b"x" * 31,
     b"x" * 33,

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Exit and state trees: updates equal rebuilding, proofs bind everything, and nothing else passes."""
 
+import hashlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,30 @@ from proofs.sumtree import SumProof, SumTree, verify_exit
 
 DOMAIN = exit_domain(1, b"V" * 20)
 VALUE = st.integers(0, 2**96 - 1)
+
+
+def u128(values: tuple[int, ...]) -> bytes:
+    return b"".join(value.to_bytes(16, "big") for value in values)
+
+
+def written_out(
+    leaves: dict[int, ExitLeaf], lanes: int, height: int = 20, at: int = 0
+) -> tuple[bytes, tuple[int, ...]]:
+    """Hash and sums of the node `at` of `height`, straight from the format's text."""
+    if not any(index >> height == at for index in leaves):
+        digest = hashlib.sha256(b"\x02" + DOMAIN).digest()
+        for _ in range(height):
+            digest = hashlib.sha256(b"\x01" + 2 * (digest + bytes(16 * lanes))).digest()
+        return digest, (0,) * lanes
+    if height == 0:
+        found = leaves[at]
+        fields = at.to_bytes(4, "big") + found.owner + u128(found.exits) + u128(found.withdraw_acks)
+        sums = tuple(map(sum, zip(found.exits, found.withdraw_acks, strict=True)))
+        return hashlib.sha256(b"\x00" + DOMAIN + fields).digest(), sums
+    left, left_sums = written_out(leaves, lanes, height - 1, 2 * at)
+    right, right_sums = written_out(leaves, lanes, height - 1, 2 * at + 1)
+    preimage = b"\x01" + left + u128(left_sums) + right + u128(right_sums)
+    return hashlib.sha256(preimage).digest(), tuple(map(sum, zip(left_sums, right_sums, strict=True)))
 
 
 def leaf(index: int, exits: tuple[int, ...], acks: tuple[int, ...]) -> ExitLeaf:
@@ -42,6 +68,10 @@ def test_updating_equals_rebuilding_and_every_leaf_proves_itself(case: tuple[int
     fresh.update(last.values())
     totals = tuple(sum(found.sums[lane] for found in last.values()) for lane in range(lanes))
     assert (tree.root, tree.sums) == (fresh.root, fresh.sums) == (fresh.root, totals)
+    assert written_out(last, lanes) == (tree.root, totals)
+    again = SumTree(DOMAIN, lanes)
+    again.update(tree.leaves())
+    assert again.root == tree.root
     for found in last.values():
         verify_exit(found, tree.proof(found.index), tree.root, tree.sums, DOMAIN)
 
@@ -104,6 +134,76 @@ def test_a_node_never_passes_for_a_leaf_and_a_leaf_stays_its_owners(tree: SumTre
         tree.update([leaf(9, (2**96,), (0,))])
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        leaf(2**20, (1,), (0,)),
+        ExitLeaf(-1, b"Z" * 20, (1,), (0,)),
+        leaf(9, (2**96,), (0,)),
+        leaf(9, (-1,), (0,)),
+        leaf(9, (True,), (0,)),
+        leaf(9, (1, 1), (0, 0)),
+        leaf(9, (1,), (0, 0)),
+        leaf(9, (), ()),
+        ExitLeaf(9, b"short", (1,), (0,)),
+        ExitLeaf(1, b"Z" * 20, (1,), (0,)),
+        ExitLeaf(8, b"Z" * 20, (1,), (0,)),
+    ],
+    ids=lambda bad: f"{bad.index} {bad.exits} {bad.owner[:2].hex()}",
+)
+def test_an_update_with_a_bad_leaf_changes_nothing(bad: ExitLeaf) -> None:
+    """All or none: the good leaf 8 in the same batch is not set either, and what was there still proves."""
+    made = SumTree(DOMAIN, 1)
+    made.update([leaf(1, (5,), (1,))])
+    before = made.root, made.sums, made.leaves()
+    with pytest.raises((SumTreeError, EncodingError)):
+        made.update([leaf(8, (7,), (0,)), bad])
+    assert (made.root, made.sums, made.leaves()) == before
+    made.update([leaf(3, (2,), (0,))])
+    for found in made.leaves():
+        verify_exit(found, made.proof(found.index), made.root, made.sums, DOMAIN)
+
+
+def test_every_flipped_bit_of_an_exit_proof_is_refused() -> None:
+    """Of each sibling's hash and of each of its sums, with two lanes."""
+    made = SumTree(DOMAIN, 2)
+    made.update(leaf(index, (index + 1, 2**90), (3, index)) for index in range(40))
+    good, proof = made.leaf(21), made.proof(21)
+    assert good is not None
+    for height in range(20):
+        for bit in range(256):
+            digest = (int.from_bytes(proof.hashes[height], "big") ^ 1 << bit).to_bytes(32, "big")
+            bad = SumProof((*proof.hashes[:height], digest, *proof.hashes[height + 1 :]), proof.sums)
+            with pytest.raises(SumTreeError):
+                verify_exit(good, bad, made.root, made.sums, DOMAIN)
+            one, other = proof.sums[height]
+            flipped = (one ^ 1 << bit, other) if bit < 128 else (one, other ^ 1 << bit - 128)
+            bad = SumProof(proof.hashes, (*proof.sums[:height], flipped, *proof.sums[height + 1 :]))
+            with pytest.raises(SumTreeError):
+                verify_exit(good, bad, made.root, made.sums, DOMAIN)
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_a_full_lane_does_not_spill_into_the_next(lanes: int) -> None:
+    """An overflow in any lane is refused; a lane that is just full is not."""
+    made = SumTree(DOMAIN, lanes)
+    made.update([leaf(0, (1,) * lanes, (0,) * lanes)])
+    good, proof = made.leaf(0), made.proof(0)
+    assert good is not None
+    for lane in range(lanes):
+        for value, message in ((2**128 - 1, "overflow"), (2**128 - 2, "root")):
+            sums = tuple(value if place == lane else 0 for place in range(lanes))
+            with pytest.raises(SumTreeError, match=message):
+                verify_exit(good, SumProof(proof.hashes, (sums, *proof.sums[1:])), made.root, made.sums, DOMAIN)
+
+
+@pytest.mark.parametrize(("lanes", "depth"), [(0, 20), (5, 20), (1, 0), (1, 32)])
+def test_a_tree_whose_sums_could_overflow_is_not_made(lanes: int, depth: int) -> None:
+    """1 to 4 lanes, 1 to 31 levels."""
+    with pytest.raises(SumTreeError):
+        SumTree(DOMAIN, lanes, depth)
+
+
 def test_an_overflowing_sum_is_refused() -> None:
     """Sibling sums that would wrap the lane are an error, not a small number."""
     made = SumTree(DOMAIN, 1)
@@ -129,6 +229,14 @@ def test_state_tree_updates_equal_rebuilding_and_proofs_bind_position(
     for item in leaves.items():
         stepwise.update([item])
     assert whole.root == stepwise.root
+    again = StateTree(domain)
+    again.update(whole.leaves())
+    assert again.root == whole.root
+    with pytest.raises(StateTreeError):
+        again.update([(0, sha256(b"good")), (1, b"short")])
+    with pytest.raises(StateTreeError):
+        again.update([(0, sha256(b"good")), (2**24, sha256(b"outside"))])
+    assert (again.root, again.leaves()) == (whole.root, whole.leaves())
     position = data.draw(st.sampled_from(sorted(leaves)))
     proof = whole.proof(position)
     verify_state(position, leaves[position], proof, whole.root)
@@ -140,6 +248,14 @@ def test_state_tree_updates_equal_rebuilding_and_proofs_bind_position(
         (position, leaves[position], proof[:-1], whole.root),
         (position, leaves[position], proof, sha256(b"no")),
         (2**24, leaves[position], proof, whole.root),
+        (position ^ 1 << height, leaves[position], proof, whole.root),
+        (position, leaves[position], [*proof, proof[-1]], whole.root),
+        (True, leaves[position], proof, whole.root),
+        (10**5_000, leaves[position], proof, whole.root),
+        (position, leaves[position] + proof[0], proof[1:], whole.root),
+        (position, None, proof, whole.root),
+        (position, leaves[position], None, whole.root),
+        (position, leaves[position], [None] * 24, whole.root),
     ):
         with pytest.raises(StateTreeError):
             verify_state(*arguments)

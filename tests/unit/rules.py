@@ -184,16 +184,12 @@ def shape(path: str, source: str) -> list[Finding]:
     found = text_shape(path, source)
     tree = ast.parse(source)
     if ast.get_docstring(tree) is None:
-        found.append(
-            Finding(path, 1, "docstring", "a module begins with a docstring: its subject, then its rules")
-        )
+        found.append(Finding(path, 1, "docstring", "a module begins with a docstring: its subject, then its rules"))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > MAX_FUNCTION_LINES:
-                message = (
-                    f"{node.name} has {lines} lines, more than a screen ({MAX_FUNCTION_LINES}): split it"
-                )
+                message = f"{node.name} has {lines} lines, more than a screen ({MAX_FUNCTION_LINES}): split it"
                 found.append(Finding(path, node.lineno, "function-size", message))
     return found
 

@@ -59,9 +59,7 @@ def test_python_files_have_licence_docstring_and_size() -> None:
 @pytest.mark.parametrize("suffix", [".sol", ".sh"])
 def test_other_sources_have_licence_and_size(suffix: str) -> None:
     """Solidity and shell files carry their SPDX header and stay within the size limit."""
-    found = [
-        finding for path, source in sources(suffix).items() for finding in rules.text_shape(path, source)
-    ]
+    found = [finding for path, source in sources(suffix).items() for finding in rules.text_shape(path, source)]
     assert not found, report(found)
 
 
