@@ -7,11 +7,11 @@ Rules:
   canonical, is a divergence as well: the operator could not have journalled it honestly.
 - Outcomes are compared as bytes. They are decoded only to say which field differs.
 - Memory is flat: entries pass in chunks, and only epochs are kept. Signatures of a chunk are checked
-  over threads before it is applied; they need no state.
+  over threads while the chunk before it is applied; they need no state.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -266,12 +266,38 @@ def _decode_chunk(chunk: list[tuple[int, bytes]], first: int) -> tuple[list[_Ite
     return items, None
 
 
-def _verify_chunk(items: list[_Item], pool: ThreadPoolExecutor | None, threads: int) -> None:
-    if pool is None or len(items) < 64:
-        _check_signatures(items)
-        return
-    step = -(-len(items) // threads)
-    list(pool.map(_check_signatures, [items[at : at + step] for at in range(0, len(items), step)]))
+class _Chunk:
+    """Decoded entries whose signatures are being checked. `wait` before they are applied."""
+
+    def __init__(
+        self, chunk: list[tuple[int, bytes]], first: int, pool: ThreadPoolExecutor | None, threads: int
+    ) -> None:
+        self.items, self.fault = _decode_chunk(chunk, first)
+        self._checks: list[Future[None]] = []
+        if pool is not None:
+            step = max(64, -(-len(self.items) // threads))
+            parts = [self.items[at : at + step] for at in range(0, len(self.items), step)]
+            self._checks = [pool.submit(_check_signatures, part) for part in parts]
+
+    def wait(self) -> None:
+        for check in self._checks:
+            check.result()
+
+
+def _checked_chunks(
+    entries: Iterable[tuple[int, bytes]], first: int, pool: ThreadPoolExecutor | None, threads: int
+) -> Iterator[_Chunk]:
+    """Chunks ready to apply, in order; the one after each is decoded and being checked already."""
+    ahead: _Chunk | None = None
+    for chunk in _chunks(entries, CHUNK):
+        ready, ahead = ahead, _Chunk(chunk, first, pool, threads)
+        first += len(chunk)
+        if ready is not None:
+            ready.wait()
+            yield ready
+    if ahead is not None:
+        ahead.wait()
+        yield ahead
 
 
 def replay(
@@ -289,17 +315,14 @@ def replay(
     """
     worker = replayer if replayer is not None else Replayer()
     report = ReplayReport()
-    pool = ThreadPoolExecutor(threads) if check_signatures and threads > 1 else None
+    pool = ThreadPoolExecutor(threads) if check_signatures else None
     try:
-        for chunk in _chunks(entries, CHUNK):
-            items, fault = _decode_chunk(chunk, worker.size)
-            if check_signatures:
-                _verify_chunk(items, pool, threads)
-            for item in items:
+        for chunk in _checked_chunks(entries, worker.size, pool, threads):
+            for item in chunk.items:
                 worker.apply(item)
                 report.entries += 1
-            if fault is not None:
-                raise _Diverged(fault)
+            if chunk.fault is not None:
+                raise _Diverged(chunk.fault)
             worker.root()
             if on_progress is not None:
                 on_progress(report.entries)

@@ -228,7 +228,7 @@ def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]
             from_bytes(basis, "big", signed=True),
         )
         account.leaf_epoch = leaf_epoch
-        if day:
+        if day or today:
             account.day, account.volume_today = day, today
         if volumes:
             account.volumes = volumes

@@ -50,7 +50,6 @@ REJECTIONS: dict[str, str] = {
     "SAME_ACCOUNT": "source and target are the same account",
     "UNKNOWN_PUBLISHER": "no publisher has this index",
     "ORACLE_NOT_POSITIVE": "a price or confidence is zero or negative",
-    "ORACLE_OUT_OF_ORDER": "the update is older than the publisher's previous one",
     "ORACLE_FUTURE": "the update is dated in the future",
     "ORACLE_TOO_OLD": "the update was too old when it arrived",
     "ORACLE_CHAIN_BROKEN": "prev_hash is not the hash of the publisher's previous update",

@@ -240,29 +240,26 @@ class Pipeline:
         items: list[_Item],
         now_us: int,
         results: list[Receipt | NovateError | None],
-    ) -> list[tuple[int, Receipt]]:
-        """Apply in order; the receipts of what is to be committed, with their indexes."""
+    ) -> list[Receipt]:
+        """Apply in order; the receipts of what is to be committed. They stand in `results` already."""
         reducer, add = self.reducer, self.recent.add
         apply = reducer.apply
         time_us = max(now_us, reducer.state.time_us)
-        seq = first = self.committer.size
-        done: list[tuple[int, Receipt]] = []
+        seq = self.committer.size
+        fresh: list[Receipt] = []
         for index, envelope, body in items:
             try:
                 outcomes = apply(time_us, envelope, body)
                 entry = encode_entry(seq, time_us, raw[index], outcomes)
             except Refused as error:
-                earlier = self.recent.find(envelope)
-                results[index] = earlier or error
-                if earlier is not None and earlier.seq >= first:
-                    done.append((index, earlier))  # a retry within the batch: it waits for the same commit
+                results[index] = self.recent.find(envelope) or error
                 continue
             except Exception as fault:  # noqa: BLE001 - the state may be half changed: never go on with it
                 self._halt(fault, results)
                 break
-            receipt = Receipt(seq, time_us, entry, outcomes)
+            results[index] = receipt = Receipt(seq, time_us, entry, outcomes)
             add(envelope, receipt)
-            done.append((index, receipt))
+            fresh.append(receipt)
             seq += 1
             kind = type(body)
             if kind is OperatorBatch:
@@ -271,7 +268,7 @@ class Pipeline:
                     self._epochs.append(ClosedEpoch(seq - 1, time_us, closed, reducer))
             elif kind is OracleUpdate:
                 self._prices = True
-        return done
+        return fresh
 
     def _halt(self, fault: BaseException, results: list[Receipt | NovateError | None]) -> None:
         self.halted = fault
@@ -282,36 +279,34 @@ class Pipeline:
 
     # --- stages 4 and 5 ---
 
-    def _commit(self, done: list[tuple[int, Receipt]], results: list[Receipt | NovateError | None]) -> None:
+    def _commit(self, fresh: list[Receipt], results: list[Receipt | NovateError | None]) -> None:
         """Commit; receipts only for what is durable."""
         first = self.committer.size
-        fresh: list[bytes] = []
-        for _, receipt in done:
-            if receipt.seq == first + len(fresh):  # a retry within the batch points back
-                fresh.append(receipt.entry)
+        entries = [receipt.entry for receipt in fresh]
         try:
             start = 0
             for epoch in self._epochs:  # a closing entry ends its block: a snapshot belongs to a block's end
                 end = epoch.seq + 1 - first
-                epoch.head = self.committer.commit(fresh[start:end])
+                epoch.head = self.committer.commit(entries[start:end])
                 start = end
-            if start < len(fresh):
-                self.committer.commit(fresh[start:])
+            if start < len(entries):
+                self.committer.commit(entries[start:] if start else entries)
         except Exception as fault:  # noqa: BLE001 - durable or not is unknown: only a restart can tell
             self.halted = fault
         size = self.committer.size
         try:
             checkpoint = self.committer.checkpoint(self.reducer.state)
         except Exception as fault:  # noqa: BLE001 - without a key nothing can be acknowledged
-            self.halted, size = self.halted or fault, -1
-        lost = halted_error(self.halted) if self.halted is not None else None
-        for index, receipt in done:
-            if receipt.seq < size:
+            self.halted, size = self.halted or fault, first
+        else:
+            for receipt in fresh:
                 receipt.checkpoint = checkpoint
-                results[index] = receipt
-            else:
-                assert lost is not None, "a commit that returned covers every entry"
-                results[index] = lost
+        if size < first + len(fresh):
+            assert self.halted is not None, "a commit that returned covers every entry"
+            lost = halted_error(self.halted)
+            for index, result in enumerate(results):  # retries within the batch point at lost receipts, too
+                if isinstance(result, Receipt) and result.seq >= size:
+                    results[index] = lost
         self._epochs = [epoch for epoch in self._epochs if epoch.seq < size]
 
     def _tell(self) -> None:

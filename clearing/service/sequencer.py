@@ -4,7 +4,8 @@
 Rules:
 - Whoever submits gets a future; it is resolved after the commit that holds the command, never before.
 - An adaptive batch: everything that waits, up to `max_batch`. An idle venue commits single commands
-  at the latency of one fsync; a busy one shares it.
+  at the latency of one fsync; a busy one shares it. When a whole batch more is waiting, its signatures
+  are checked while the one before it is applied and synced; a smaller one is better left to grow.
 - The clock is read once per batch, here, and handed in: below this module time is data.
 - What is not a `NovateError` per command is fatal: every waiting future fails with NODE_HALTED,
   `on_fatal` is told, and the process is expected to exit and recover from the journal.
@@ -16,9 +17,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from clearing.model.errors import NovateError, Refused
-from clearing.service.pipeline import Pipeline, Receipt
+from clearing.service.pipeline import Begun, Pipeline, Receipt
 
 Result = Receipt | NovateError
+_Waiting = tuple[bytes, Future[Receipt]]
 
 
 class Sequencer:
@@ -39,7 +41,7 @@ class Sequencer:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._on_fatal = on_fatal
-        self._waiting: deque[tuple[bytes, Future[Receipt]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
@@ -85,7 +87,7 @@ class Sequencer:
 
     # --- the writer thread ---
 
-    def _take(self) -> list[tuple[bytes, Future[Receipt]]]:
+    def _take(self) -> list[_Waiting]:
         """The next batch; empty only when closing and nothing waits."""
         with self._wake:
             while not self._waiting and not self._closing:
@@ -93,20 +95,40 @@ class Sequencer:
             count = min(len(self._waiting), self._max_batch)
             return [self._waiting.popleft() for _ in range(count)]
 
+    def _take_full(self) -> list[_Waiting]:
+        """A whole batch, or nothing."""
+        with self._wake:
+            full = len(self._waiting) >= self._max_batch
+            return [self._waiting.popleft() for _ in range(self._max_batch)] if full else []
+
     def _run(self) -> None:
-        while batch := self._take():
+        batch = self._take()
+        begun: Begun | None = None
+        ahead: Begun | None = None
+        while batch:
+            following: list[_Waiting] = []
             try:
-                results = self.pipeline.process([raw for raw, _ in batch], self._clock_us())
+                if begun is None and len(self._waiting) < self._max_batch:
+                    results = self.pipeline.process([raw for raw, _ in batch], self._clock_us())
+                else:
+                    begun = begun or self._begin(batch)
+                    following = self._take_full()
+                    ahead = self._begin(following) if following else None
+                    results = self.pipeline.finish(begun, self._clock_us())
             except BaseException as error:  # noqa: BLE001 - whatever it was, nobody may be left waiting
-                self._stop(error, batch)
+                self._stop(error, [*batch, *following])
                 return
             for (_, future), result in zip(batch, results, strict=True):
                 _resolve(future, result)
             if self.pipeline.halted is not None:
-                self._stop(self.pipeline.halted, [])
+                self._stop(self.pipeline.halted, following)
                 return
+            batch, begun = (following, ahead) if following else (self._take(), None)
 
-    def _stop(self, error: BaseException, batch: list[tuple[bytes, Future[Receipt]]]) -> None:
+    def _begin(self, batch: list[_Waiting]) -> Begun:
+        return self.pipeline.begin([raw for raw, _ in batch])
+
+    def _stop(self, error: BaseException, batch: list[_Waiting]) -> None:
         with self._wake:
             self.fatal = error
             batch = [*batch, *self._waiting]

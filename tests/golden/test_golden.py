@@ -30,9 +30,7 @@ from tools import golden
 ROOT = Path(__file__).parent.parent.parent
 
 # What a journal of this size cannot show, and where it is shown instead.
-NOT_IN_GOLDEN: dict[str, str] = {
-    "ORACLE_OUT_OF_ORDER": "no reducer path: refused as ORACLE_REPLAYED before the journal",
-}
+NOT_IN_GOLDEN: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,24 @@ def test_another_chain_or_another_operator_is_refused(field: str, value: bytes) 
     assert not verify(BUNDLE, **{field: value}).ok
 
 
+@pytest.mark.parametrize("case", ["smaller", "other root", "other deployment"])
+def test_a_checkpoint_well_signed_but_not_of_the_headers_journal_is_refused(case: str) -> None:
+    """The operator's good signature is not enough: size and root are the header's, the origin the deployment's."""
+    origin, size, root = BUNDLE.origin, 11, HEADER.journal_root
+    match case:
+        case "smaller":
+            size = 10
+        case "other root":
+            root = b"r" * 32
+        case _:
+            origin = note.origin_of("novate.example", b"E" * 32)
+    signed = note.sign(note.Checkpoint(origin, size, root), SEED)
+    assert note.verify(signed, PUBLIC, origin).size == size
+    altered = msgspec.structs.replace(BUNDLE, origin=origin, checkpoint=signed)
+    verdict = verify(altered, header_hash=HEADER.hash(), operator_key=PUBLIC)
+    assert [step.name for step in verdict.steps if step.status == "failed"] == ["checkpoint"]
+
+
 def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """Every string and number in the JSON tree that carries proof (not the names of assets)."""
     if isinstance(value, dict):

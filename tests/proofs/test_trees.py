@@ -159,7 +159,8 @@ def test_an_update_with_a_bad_leaf_changes_nothing(bad: ExitLeaf) -> None:
     with pytest.raises((SumTreeError, EncodingError)):
         made.update([leaf(8, (7,), (0,)), bad])
     assert (made.root, made.sums, made.leaves()) == before
-    made.update([leaf(3, (2,), (0,))])
+    made.update([leaf(9, (2,), (0,))])  # rehashes the parent of 8, where a half-set leaf would show
+    assert made.sums == (8,)
     for found in made.leaves():
         verify_exit(found, made.proof(found.index), made.root, made.sums, DOMAIN)
 

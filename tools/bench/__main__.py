@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen.folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(chosen.folder.absolute(), 3, 10) if chosen.quick else Plan(chosen.folder.absolute())
     machine = _machine()
-    print(
-        f"{machine['cores']} cores, Python {machine['python']}, load {machine['load_before']:.1f}; ours | the other side"
-    )
+    where = f"{machine['cores']} cores, Python {machine['python']}, load {machine['load_before']:.1f}"
+    print(f"{where}; ours | the other side")
     figures: list[Figure] = []
     for name in chosen.only or BENCHMARKS:
         for figure in BENCHMARKS[name](plan):
