@@ -100,6 +100,43 @@ def test_what_no_chunk_can_hold_is_not_encoded(epoch: int, lanes: int, row: Diff
         encode_chunks(1, 1, [DiffRow(3, None, (1,), (1,)), DiffRow(3, None, (1,), (1,))])
 
 
+HEAD = b"\x01\x01" + (7).to_bytes(8, "big")
+TWO = HEAD + (2).to_bytes(4, "big")
+OWNER = b"o" * 20
+BAD_CHUNKS = {
+    "longer index": TWO + b"\x83\x00" + b"\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "longer delta": TWO + b"\x03" + b"\x80\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "longer exit": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x85\x00\x06" + b"\x00\x01",
+    "longer ack": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x81\x80\x00",
+    "bitmap past the rows": TWO + b"\x03\x00" + b"\x05" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "owner missing": TWO + b"\x03\x00" + b"\x03" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "value missing": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00",
+    "value cut": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x81",
+    "trailing byte": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01" + b"\x00",
+    "index of 33 bits": TWO + b"\xff\xff\xff\xff\x0f" + b"\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "delta of 33 bits": TWO + b"\x03" + b"\x80\x80\x80\x80\x10" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "value of 97 bits": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05" + b"\x80" * 13 + b"\x20" + b"\x00\x01",
+    "endless value": TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05" + b"\x80" * 99 + b"\x01" + b"\x00\x01",
+    "no rows": HEAD + bytes(4),
+    "more rows than bytes": HEAD + b"\xff" * 4 + b"\x00" * 50,
+    "version 2": b"\x02" + TWO[1:] + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01",
+    "no lanes": b"\x01\x00" + TWO[2:] + b"\x03\x00" + b"\x01" + OWNER,
+    "good but for its size": HEAD + (40_000).to_bytes(4, "big") + bytes(40_000 + 5_000 + 80_000),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", BAD_CHUNKS)
+def test_every_other_spelling_of_a_chunk_is_refused(name: str) -> None:
+    """Each differs in one thing from a chunk that decodes: rows 3 and 4, of which 3 is new."""
+    good = TWO + b"\x03\x00" + b"\x01" + OWNER + b"\x05\x06" + b"\x00\x01"
+    rows = [DiffRow(3, OWNER, (5,), (0,)), DiffRow(4, None, (6,), (1,))]
+    assert decode_chunk(good).rows == rows
+    assert encode_chunks(7, 1, rows) == [good]
+    with pytest.raises(DiffError):
+        decode_chunk(BAD_CHUNKS[name])
+
+
 @given(st.binary(max_size=120))
 def test_whatever_bytes_decode_as_a_chunk_encode_to_themselves(data: bytes) -> None:
     """Hostile chunks are DiffErrors."""
