@@ -131,16 +131,23 @@ def verify_exit(
     leaf: ExitLeaf, proof: SumProof, root: bytes, sums: Sequence[int], domain: bytes, depth: int = DEPTH
 ) -> None:
     """Check that `leaf` is in the tree with `root` and `sums`. Raises `SumTreeError` or `EncodingError`."""
+    if not isinstance(leaf, ExitLeaf) or not isinstance(proof, SumProof):
+        raise SumTreeError("an exit leaf and its path are an ExitLeaf and a SumProof")
+    rows = (leaf.exits, leaf.withdraw_acks, proof.hashes, proof.sums, sums)
+    if any(not isinstance(row, (list, tuple)) for row in rows):
+        raise SumTreeError("lanes, sibling hashes and sums are tuples or lists")
     lanes = len(leaf.exits)
-    if not 0 <= leaf.index < 1 << depth:
+    if not isinstance(leaf.index, int) or not 0 <= leaf.index < 1 << depth:
         raise SumTreeError(f"index {shown(leaf.index)} is outside a tree of depth {depth}")
     if len(proof.hashes) != depth or len(proof.sums) != depth or len(sums) != lanes:
         raise SumTreeError(f"an exit proof has exactly {depth} siblings, and sums for {lanes} lanes")
     node, carries = _node(leaf, domain), _carries(lanes)
     for height in range(depth):
         sibling_hash, sibling_sums = proof.hashes[height], proof.sums[height]
-        if not isinstance(sibling_hash, bytes) or len(sibling_hash) != HASH_BYTES or len(sibling_sums) != lanes:
-            raise SumTreeError(f"sibling {height} is not 32 bytes with {lanes} sums")
+        if not isinstance(sibling_hash, bytes) or len(sibling_hash) != HASH_BYTES:
+            raise SumTreeError(f"sibling {height} is not 32 bytes")
+        if not isinstance(sibling_sums, (list, tuple)) or len(sibling_sums) != lanes:
+            raise SumTreeError(f"sibling {height} does not have {lanes} sums")
         if any(type(value) is not int or not 0 <= value < _LIMIT for value in sibling_sums):
             raise SumTreeError(f"sibling {height} has a sum outside 128 bits")
         sibling = sibling_hash + b"".join([value.to_bytes(_LANE, "big") for value in sibling_sums])

@@ -138,13 +138,18 @@ def vectors() -> dict[str, Any]:
     return plain
 
 
+def text() -> str:
+    """The file, to the byte: the order of fields is the order in which a structure hashes them."""
+    return json.dumps(vectors(), indent=1) + "\n"
+
+
 def main() -> None:
     """Write or, with --check, compare."""
-    text = json.dumps(vectors(), indent=1) + "\n"
     if "--check" in sys.argv:
-        sys.exit(0 if PATH.read_text() == text else f"{PATH} differs; a format changed")
+        same = PATH.is_file() and PATH.read_text() == text()
+        sys.exit(0 if same else f"{PATH} is not what the code computes; a format changed")
     PATH.parent.mkdir(parents=True, exist_ok=True)
-    PATH.write_text(text)
+    PATH.write_text(text())
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _listen(event: "Event") -> None:
 def _status_lines(now: "Status") -> list[str]:
     lines = [f"owner 0x{now.owner.hex()}: owed {', '.join(map(usd, now.owed))} at epoch {now.epoch}"]
     if any(now.refundable):
-        lines.append(f"  deposits not yet consumed: {', '.join(map(usd, now.refundable))}")
+        lines.append(f"  deposits in no final epoch yet: {', '.join(map(usd, now.refundable))}")
     if any(now.credit):
         lines.append(f"  credit waiting in the vault: {', '.join(map(usd, now.credit))}")
     if now.frozen:

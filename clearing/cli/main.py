@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "claim",
         "Collect an acknowledged withdrawal from the vault.",
     ),
+    "oracle": ("clearing.cli.oracle", "oracle", "Publish signed prices."),
     "key": ("clearing.cli.member", "key", "Create, register and revoke session keys."),
     "account": (
         "clearing.cli.member",

@@ -38,10 +38,10 @@ def _session(api: str, account: int, key: Path) -> "Session":
 
 def _submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
     receipt = _session(api, account, key).submit(command)
-    _show(receipt, as_json)
+    show_receipt(receipt, as_json)
 
 
-def _show(receipt: dict[str, Any], as_json: bool) -> None:
+def show_receipt(receipt: dict[str, Any], as_json: bool) -> None:
     """What became of it; a rejection is journalled and ends with its code."""
     lines = [f"seq {receipt['seq']}, entry {receipt['entry_hash'][:18]}…, journal size {receipt['checkpoint']['size']}"]
     for outcome in receipt["outcomes"]:
@@ -138,7 +138,7 @@ def _owner_action(api: str, wallet: Path, make: Any, as_json: bool) -> None:
     owner = Wallet.load(wallet).address
     with ApiClient(api) as client:
         deployment = bytes.fromhex(str(client.status()["deployment"])[2:])
-        _show(client.submit(sign_owner(deployment, make(owner), read_seed(wallet))), as_json)
+        show_receipt(client.submit(sign_owner(deployment, make(owner), read_seed(wallet))), as_json)
 
 
 # --- accounts ---

@@ -135,6 +135,25 @@ def _shown(value: object) -> str:
     return "0x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
+@vault.command("mint")
+@click.argument("amount")
+@rpc_option
+@vault_option
+@wallet_option
+@click.option("--to", help="Who receives; the wallet itself by default.")
+@json_option
+@reports_errors
+def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None, as_json: bool) -> None:
+    """Mint AMOUNT of the worthless test token that `vault deploy` made, to try things out."""
+    from clearing.chain.deploy import mint
+
+    client = vault_client(rpc, vault, wallet)
+    receiver = parse_address(to, "--to") if to else client.wallet.address
+    token = client.tokens()[0]
+    receipt = mint(client.rpc, client.wallet, token, receiver, parse_usd(amount))
+    emit({"token": token, "to": receiver, "amount": amount, "transaction": receipt.tx_hash}, as_json)
+
+
 @click.command()
 @click.argument("amount")
 @rpc_option

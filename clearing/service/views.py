@@ -160,6 +160,7 @@ def status(state: State) -> dict[str, Any]:
         "origin": state.genesis.origin,
         "operator_key": plain(state.operator_key),
         "operator_address": plain(state.operator_address),
+        "publishers": [{"key": plain(p.key), "head": plain(p.head), "time_us": p.time_us} for p in state.publishers],
         "time_us": plain(state.time_us),
         "accounts": len(state.accounts),
         "open_orders": len(state.orders),

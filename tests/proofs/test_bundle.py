@@ -24,20 +24,22 @@ from proofs.verify import verify, verify_bytes
 
 SEED, DEPLOYMENT, VAULT, OWNER = b"s" * 32, b"D" * 32, b"V" * 20, b"O" * 20
 PUBLIC = bytes(SigningKey(SEED).verify_key)
+ASSETS = ("USDC", "EURC", "DAI", "WETH")
 
 
-def make() -> tuple[b.Bundle, Header]:
-    """A bundle with an exit leaf, two accounts and two entries."""
+def make(index: int = 1, lanes: int = 1) -> tuple[b.Bundle, Header]:
+    """A bundle with the exit leaf at `index`, two accounts of OWNER (who has leaf 1) and two entries."""
     domain = exit_domain(31337, VAULT)
-    exits = SumTree(domain, 1)
+    exits = SumTree(domain, lanes)
     exits.update(
-        [ExitLeaf(0, b"T" * 20, (5,), (0,)), ExitLeaf(1, OWNER, (1_000,), (250,)), ExitLeaf(2, b"P" * 20, (9,), (1,))]
+        ExitLeaf(at, owner, (exit_,) * lanes, (ack,) * lanes)
+        for at, owner, exit_, ack in ((0, b"T" * 20, 5, 0), (1, OWNER, 1_000, 250), (2, b"P" * 20, 9, 1))
     )
     states = StateTree(state_domain(DEPLOYMENT))
     leaves = [
         StateLeaf(OWNER, number, number - 3, bytes([number]) * 32, 500, 0, 50, 30, 0, b"d" * 32) for number in (3, 4)
     ]
-    states.update((leaf.account, leaf.hash(states.domain)) for leaf in leaves)
+    states.update((held.account, held.hash(states.domain)) for held in leaves)
     entries = [f"entry {number}".encode() for number in range(11)]
     hashes = [log.leaf_hash(entry) for entry in entries]
     header = Header(
@@ -45,18 +47,19 @@ def make() -> tuple[b.Bundle, Header]:
         state_root=states.root, exit_root=exits.root, exit_sums=exits.sums, inbox_count=3, inbox_hash=b"i" * 32,
         marks_hash=b"m" * 32, params_hash=b"q" * 32, diff_hash=b"f" * 32, l1_number=5, l1_hash=b"l" * 32,
     )  # fmt: skip
-    path = exits.proof(1)
+    leaf, path = exits.leaf(index), exits.proof(index)
+    assert leaf is not None
     part = b.ExitPart(
-        1, OWNER.hex(), ("1000",), ("250",), tuple(item.hex() for item in path.hashes),
-        tuple(tuple(map(str, row)) for row in path.sums),
+        index, leaf.owner.hex(), tuple(map(str, leaf.exits)), tuple(map(str, leaf.withdraw_acks)),
+        tuple(item.hex() for item in path.hashes), tuple(tuple(map(str, row)) for row in path.sums),
     )  # fmt: skip
     origin = note.origin_of("novate.example", DEPLOYMENT)
     accounts = tuple(
         b.StatePart(
-            leaf.account, leaf.sub, leaf.salt.hex(), "500", "0", "50", "30", "0", leaf.details.hex(),
-            tuple(item.hex() for item in states.proof(leaf.account)),
+            held.account, held.sub, held.salt.hex(), "500", "0", "50", "30", "0", held.details.hex(),
+            tuple(item.hex() for item in states.proof(held.account)),
         )
-        for leaf in leaves
+        for held in leaves
     )  # fmt: skip
     shown = tuple(
         b.EntryPart(seq, entries[seq].hex(), tuple(item.hex() for item in log.inclusion_proof(seq, hashes)))
@@ -64,8 +67,8 @@ def make() -> tuple[b.Bundle, Header]:
     )
     signed = note.sign(note.Checkpoint(origin, 11, header.journal_root), SEED)
     bundle = b.Bundle(
-        b.FORMAT, DEPLOYMENT.hex(), 31337, VAULT.hex(), origin, PUBLIC.hex(), ("USDC",), header.encode().hex(), part,
-        signed, accounts, shown,
+        b.FORMAT, DEPLOYMENT.hex(), 31337, VAULT.hex(), origin, PUBLIC.hex(), ASSETS[:lanes], header.encode().hex(),
+        part, signed, accounts, shown,
     )  # fmt: skip
     return bundle, header
 
@@ -108,6 +111,23 @@ def test_a_checkpoint_well_signed_but_not_of_the_headers_journal_is_refused(case
     assert [step.name for step in verdict.steps if step.status == "failed"] == ["checkpoint"]
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_bundle_names_one_asset_per_lane(lanes: int, change: int) -> None:
+    """Otherwise a reader would show amounts under the wrong name."""
+    bundle, header = make(lanes=lanes)
+    assert verify(bundle, header_hash=header.hash(), operator_key=PUBLIC).complete
+    wrong = msgspec.structs.replace(bundle, assets=("X",) * (lanes + change))
+    assert not verify(wrong, header_hash=header.hash(), operator_key=PUBLIC).ok
+
+
+def test_the_accounts_shown_are_those_of_the_exit_leafs_owner() -> None:
+    """Another owner's exit leaf beside them, though it is in the tree, makes the accounts fail, and only them."""
+    mixed, header = make(index=0)
+    verdict = verify(mixed, header_hash=header.hash(), operator_key=PUBLIC)
+    assert [step.name for step in verdict.steps if step.status == "failed"] == ["account 3", "account 4"]
+
+
 def places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """Every string and number in the JSON tree that carries proof (not the names of assets)."""
     if isinstance(value, dict):
@@ -138,6 +158,58 @@ def test_any_altered_digit_is_refused(data: st.DataObject) -> None:
         holder[path[-1]] = old[:at] + new + old[at + 1 :]
     verdict = verify_bytes(json.dumps(altered).encode(), header_hash=HEADER.hash(), operator_key=PUBLIC)
     assert not verdict.ok, path
+
+
+def altered(path: tuple[object, ...], new: object) -> bytes:
+    """The file with `new` at `path`."""
+    tree = json.loads(json.dumps(TREE))
+    holder = tree
+    for key in path[:-1]:
+        holder = holder[key]
+    holder[path[-1]] = new
+    return json.dumps(tree).encode()
+
+
+def value_at(path: tuple[object, ...]) -> Any:
+    found: Any = TREE
+    for key in path:
+        found = found[key]
+    return found
+
+
+def test_every_digit_of_the_file_is_bound() -> None:
+    """Each character of each string by another of its alphabet, one by one, and each number by its neighbours."""
+    for path in PLACES:
+        old = value_at(path)
+        if isinstance(old, int):
+            news: list[object] = [old + 1, old - 1]
+        else:
+            swap = {char: "1" if char == "0" else "0" for char in "0123456789abcdef"}
+            news = [old[:at] + swap.get(char, "0") + old[at + 1 :] for at, char in enumerate(old)]
+        for new in news:
+            assert not verify_bytes(altered(path, new), header_hash=HEADER.hash(), operator_key=PUBLIC).ok, (path, new)
+
+
+DECIMALS = (
+    "equity",
+    "deficit",
+    "margin_initial",
+    "margin_maintenance",
+    "stress_loss",
+    "exits",
+    "withdraw_acks",
+    "sums",
+)
+
+
+@pytest.mark.parametrize("spelling", ["0{}", "+{}", "-{}", " {}", "{} ", "{}.0", "{}e0", "0x{}", "{}_0", "\uff10{}"])
+def test_an_amount_has_one_spelling(spelling: str) -> None:
+    """The same number otherwise written is refused, in every field that holds amounts."""
+    found = [path for path in PLACES if any(name in path for name in DECIMALS)]
+    assert {name for path in found for name in path if name in DECIMALS} == set(DECIMALS)
+    for path in found:
+        data = altered(path, spelling.format(value_at(path)))
+        assert not verify_bytes(data, header_hash=HEADER.hash(), operator_key=PUBLIC).ok, path
 
 
 JSON = st.recursive(

@@ -2,6 +2,7 @@
 """Diff, header, checkpoint: one value has one encoding, and nothing else decodes."""
 
 import base64
+import random
 
 import msgspec
 import pytest
@@ -50,6 +51,41 @@ def test_large_diffs_are_cut_on_rows_within_the_limit() -> None:
     assert len(chunks) > 1
     assert max(map(len, chunks)) <= MAX_CHUNK_BYTES
     assert [row for chunk in chunks for row in decode_chunk(chunk).rows] == rows
+
+
+def leb128_length(value: int) -> int:
+    return max(1, -(-value.bit_length() // 7))
+
+
+def test_diffs_are_cut_exactly_where_the_protocol_says(rng: random.Random) -> None:
+    """The hash depends on it: a row that would take the running bound past 98,304 begins a new chunk."""
+    rows, index = [], -1
+    for _ in range(6_000):
+        index += rng.choice((1, 1, 7, 300))
+        values = [rng.getrandbits(rng.randrange(97)) for _ in range(4)]
+        owner = rng.choice((None, rng.randbytes(20)))
+        rows.append(DiffRow(index, owner, (values[0], values[1]), (values[2], values[3])))
+    cuts: list[list[DiffRow]] = [[]]
+    bound = 14
+    for row in rows:
+        more = 6 + 20 * (row.owner is not None) + sum(map(leb128_length, (*row.exits, *row.acks)))
+        if bound + more > 98_304:
+            cuts.append([])
+            bound = 14
+        cuts[-1].append(row)
+        bound += more
+    assert len(cuts) > 2
+    assert [decode_chunk(chunk).rows for chunk in encode_chunks(3, 2, rows)] == cuts
+
+
+def test_columns_stand_in_the_published_order() -> None:
+    """Per lane the exits, then per lane the acknowledgements: two rows of two lanes, written by hand."""
+    rows = [DiffRow(3, None, (1, 2), (3, 4)), DiffRow(300, OWNER, (5, 6), (7, 200))]
+    head = b"\x01\x02" + (7).to_bytes(8, "big") + (2).to_bytes(4, "big")
+    columns = b"\x01\x05" + b"\x02\x06" + b"\x03\x07" + b"\x04\xc8\x01"
+    raw = head + b"\x03" + b"\xa8\x02" + b"\x02" + OWNER + columns
+    assert encode_chunks(7, 2, rows) == [raw]
+    assert decode_chunk(raw) == (7, 2, rows)
 
 
 @given(diffs(), st.data())
@@ -248,6 +284,58 @@ def test_a_checkpoint_is_its_signers_and_its_origins_only() -> None:
     ):
         with pytest.raises(CheckpointError):
             note.verify(bad, key, origin)
+
+
+def test_any_changed_character_before_the_second_signature_is_refused() -> None:
+    """And in the second line, which this reader skips, none changes what was signed."""
+    made = note.Checkpoint(ORIGIN, 42, b"\x07" * 32)
+    alone = note.sign(made, SEED)
+    text = note.sign(made, SEED, (note.secp256k1_line(ORIGIN, b"a" * 20, b"\x01" * 65),))
+    assert text.startswith(alone)
+    for at, old in enumerate(text):
+        for new in {"0", "9", "A", "z", "/", "=", "\n", " ", "\u2014", ""} - {old}:
+            bad = text[:at] + new + text[at + 1 :]
+            if at < len(alone):
+                with pytest.raises(CheckpointError):
+                    note.verify(bad, PUBLIC, ORIGIN)
+                continue
+            try:
+                found = note.verify(bad, PUBLIC, ORIGIN)
+            except CheckpointError:
+                continue
+            assert found == made
+
+
+def ed25519_line(name: str, key_of: str, checkpoint: note.Checkpoint) -> str:
+    """A good signature of the operator's, under `name` and the key id of `key_of`."""
+    identity = note.key_id(key_of, note.ED25519, PUBLIC)
+    return note.signature_line(name, identity, SigningKey(SEED).sign(checkpoint.body()).signature)
+
+
+def test_a_good_signature_counts_only_under_the_name_and_key_id_of_its_log() -> None:
+    """A note of another log does not pass by naming this one in its signature line."""
+    mine, foreign = note.Checkpoint(ORIGIN, 42, bytes(32)), note.Checkpoint("other.example/log", 42, bytes(32))
+    assert note.verify(mine.body().decode() + "\n" + ed25519_line(ORIGIN, ORIGIN, mine), PUBLIC, ORIGIN) == mine
+    for checkpoint, line in (
+        (foreign, ed25519_line(ORIGIN, ORIGIN, foreign)),
+        (foreign, ed25519_line(foreign.origin, foreign.origin, foreign)),
+        (mine, ed25519_line(foreign.origin, ORIGIN, mine)),
+        (mine, ed25519_line(ORIGIN, foreign.origin, mine)),
+    ):
+        with pytest.raises(CheckpointError):
+            note.verify(checkpoint.body().decode() + "\n" + line, PUBLIC, ORIGIN)
+
+
+def test_lines_of_other_keys_are_skipped_wherever_they_stand() -> None:
+    """A witness, the operator's next key under the same name, and the contract's line, all before it."""
+    made = note.Checkpoint(ORIGIN, 42, bytes(32))
+    body, own = note.sign(made, SEED).split("\n\n")
+    next_key = note.sign(made, b"t" * 32).split("\n\n")[1]
+    witness = note.signature_line("witness.example", b"abcd", b"w" * 64)
+    contract = note.secp256k1_line(ORIGIN, b"a" * 20, b"\x01" * 65)
+    assert note.verify(body + "\n\n" + witness + next_key + contract + own, PUBLIC, ORIGIN) == made
+    with pytest.raises(CheckpointError):
+        note.verify(body + "\n\n" + witness + next_key + contract, PUBLIC, ORIGIN)
 
 
 @pytest.mark.parametrize(

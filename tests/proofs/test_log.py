@@ -53,6 +53,27 @@ def test_every_consistency_proof_to_size_130_is_accepted() -> None:
                     log.verify_consistency(size1, size2, proof[:-1], root1, root2)
 
 
+def test_a_path_of_another_length_is_refused_even_where_it_leads_to_the_root() -> None:
+    """Nor does a node pass for a leaf, or for a root, at every place to size 40."""
+    for size in range(1, 41):
+        root = log.root(LEAVES[:size])
+        for index in range(size):
+            proof = log.inclusion_proof(index, LEAVES[:size])
+            nodes = [LEAVES[index]]
+            for item, side in zip(proof, inclusion_shape(index, size), strict=True):
+                nodes.append(log.node_hash(*((item, nodes[-1]) if side == "left" else (nodes[-1], item))))
+            assert nodes[-1] == root
+            longer = log.node_hash(root, LEAVES[299]), log.node_hash(LEAVES[299], root)
+            wrong = [(LEAVES[index], [*proof, LEAVES[299]], found) for found in (root, *longer)]
+            for cut in range(1, len(proof) + 1):
+                wrong.append((LEAVES[index], proof[:-cut], nodes[-1 - cut]))
+                wrong.append((LEAVES[index], proof[:-cut], root))
+                wrong.append((nodes[cut], proof[cut:], root))
+            for leaf, path, top in wrong:
+                with pytest.raises(InclusionError):
+                    log.verify_inclusion(index, size, leaf, path, top)
+
+
 def inclusion_shape(index: int, size: int) -> tuple[str, ...]:
     """Sides of the siblings from the bottom up, by the definition. A path binds its shape, and the
     size only through it: that the root is of a log of `size` is for the checkpoint to say."""
@@ -125,8 +146,9 @@ def test_every_flipped_bit_of_an_inclusion_proof_is_refused(size: int) -> None:
     for bad in flips(root):
         with pytest.raises(InclusionError):
             log.verify_inclusion(index, size, LEAVES[index], proof, bad)
+    for bad in flips(LEAVES[index]):
         with pytest.raises(InclusionError):
-            log.verify_inclusion(index, size, bad, proof, LEAVES[index] if size > 1 else root)
+            log.verify_inclusion(index, size, bad, proof, root)
 
 
 @pytest.mark.parametrize(("size1", "size2"), [(1, 2), (3, 7), (4, 8), (6, 100), (64, 65), (65, 130)])
@@ -152,9 +174,9 @@ def test_pymerkle_agrees_on_roots_and_inclusion_paths() -> None:
     for size in range(1, 131):
         tree.append_entry((size - 1).to_bytes(4, "big"))
         assert tree.get_root() == log.root(LEAVES[:size])
-        index = random.Random(size).randrange(size)
-        path = tree.prove_inclusion(index + 1).path
-        assert list(path[1:]) == log.inclusion_proof(index, LEAVES[:size])
+        for index in range(size):
+            path = tree.prove_inclusion(index + 1).path
+            assert list(path[1:]) == log.inclusion_proof(index, LEAVES[:size])
 
 
 HOSTILE = [

@@ -3,6 +3,7 @@
 
 import hashlib
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,6 +183,93 @@ def test_every_flipped_bit_of_an_exit_proof_is_refused() -> None:
             bad = SumProof(proof.hashes, (*proof.sums[:height], flipped, *proof.sums[height + 1 :]))
             with pytest.raises(SumTreeError):
                 verify_exit(good, bad, made.root, made.sums, DOMAIN)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_every_lane_of_the_total_and_of_each_sibling_is_bound(lanes: int) -> None:
+    """One atom more, one less, or moved to the next lane: in any lane, at any height and in the header."""
+    made = SumTree(DOMAIN, lanes)
+    made.update(leaf(index, (index + 1,) * lanes, (9,) * lanes) for index in range(30))
+    assert made.sums == (30 * 31 // 2 + 30 * 9,) * lanes
+    good, proof = made.leaf(13), made.proof(13)
+    assert good is not None
+    for lane in range(lanes):
+        for delta in (1, -1):
+            total = tuple(value + delta * (at == lane) for at, value in enumerate(made.sums))
+            with pytest.raises(SumTreeError):
+                verify_exit(good, proof, made.root, total, DOMAIN)
+        for height in range(20):
+            row = proof.sums[height]
+            for deltas in ({lane: 1}, {lane: -1}, {lane: 1, (lane + 1) % lanes: -1}):
+                altered = tuple(value + deltas.get(at, 0) for at, value in enumerate(row))
+                if altered == row:
+                    continue
+                bad = SumProof(proof.hashes, (*proof.sums[:height], altered, *proof.sums[height + 1 :]))
+                with pytest.raises(SumTreeError):
+                    verify_exit(good, bad, made.root, made.sums, DOMAIN)
+
+
+@pytest.mark.parametrize("index", [2**20 + 5, 2**31 + 5])
+def test_a_leaf_of_an_index_outside_the_tree_is_refused_where_an_operator_hid_it(index: int) -> None:
+    """The root is honest about the leaf at place 5; the leaf is not about its index."""
+    hidden = leaf(index, (7,), (1,))
+    empty = SumTree(DOMAIN, 1)
+    proof = empty.proof(5)
+    digest = hidden.hash(DOMAIN)
+    for height, sibling in enumerate(proof.hashes):
+        mine, theirs = digest + u128((8,)), sibling + u128((0,))
+        digest = hashlib.sha256(b"\x01" + (theirs + mine if 5 >> height & 1 else mine + theirs)).digest()
+    with pytest.raises(SumTreeError, match="outside"):
+        verify_exit(hidden, proof, digest, (8,), DOMAIN)
+
+
+HOSTILE: list[object] = [None, True, -1, 1.0, "1", b"", b"x" * 31, [None], [b"x" * 20], ((None,),) * 20, {}, 10**5_000]
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: type(value).__name__)
+def test_hostile_types_in_an_exit_proof_are_named_errors(tree: SumTree, value: object) -> None:
+    """In place of any argument, and of any part of the leaf and of the path."""
+    good, proof = tree.leaf(5), tree.proof(5)
+    assert good is not None
+    arguments: list[object] = [good, proof, tree.root, tree.sums, DOMAIN]
+    wrong = [[*arguments[:place], value, *arguments[place + 1 :]] for place in range(5)]
+    leaves = [msgspec.structs.replace(good, **{name: value}) for name in ExitLeaf.__struct_fields__]
+    wrong += [[bad, *arguments[1:]] for bad in leaves]
+    paths = [
+        msgspec.structs.replace(proof, **{name: part})
+        for name in SumProof.__struct_fields__
+        for part in (value, (*getattr(proof, name)[:-1], value))
+    ]
+    wrong += [[good, bad, *arguments[2:]] for bad in paths]
+    for bad in wrong:
+        with pytest.raises((SumTreeError, EncodingError)):
+            verify_exit(*bad)  # type: ignore[arg-type]
+
+
+def test_every_flipped_bit_of_a_state_proof_is_refused() -> None:
+    """Of each sibling, of the leaf's hash and of the root; nor does a part of the path prove a part of the tree."""
+    made = StateTree(state_domain(b"D" * 32))
+    made.update((account, sha256(bytes([account]))) for account in range(40))
+    found, proof = sha256(bytes([21])), made.proof(21)
+    verify_state(21, found, proof, made.root)
+    for bit in range(256):
+
+        def flip(item: bytes, bit: int = bit) -> bytes:
+            return (int.from_bytes(item, "big") ^ 1 << bit).to_bytes(32, "big")
+
+        wrong = [(found, [*proof[:at], flip(item), *proof[at + 1 :]], made.root) for at, item in enumerate(proof)]
+        for leaf_hash, path, root in [*wrong, (flip(found), proof, made.root), (found, proof, flip(made.root))]:
+            with pytest.raises(StateTreeError):
+                verify_state(21, leaf_hash, path, root)
+    node = found
+    for height, sibling in enumerate(proof):
+        with pytest.raises(StateTreeError):  # the subtree's root in place of the tree's
+            verify_state(21, found, proof[:height], node)
+        if height:
+            with pytest.raises(StateTreeError):  # the subtree's root in place of a leaf
+                verify_state(21 >> height, node, proof[height:], made.root)
+        node = sha256(b"\x01" + (sibling + node if 21 >> height & 1 else node + sibling))
+    assert node == made.root
 
 
 @pytest.mark.parametrize("lanes", [2, 3, 4])

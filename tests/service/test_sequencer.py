@@ -79,7 +79,7 @@ def test_a_fatal_fault_leaves_nobody_waiting(market: World, monkeypatch: Any) ->
     def fail(*_: Any) -> Any:
         raise MemoryError("no more")
 
-    monkeypatch.setattr(market.pipeline, "process", fail)
+    monkeypatch.setattr(market.pipeline, "finish", fail)
     sequencer = running(market, max_batch=1, on_fatal=told.append)
     futures = sequencer.submit_many([b"a", b"b", b"c"])
     for future in futures:

@@ -28,7 +28,7 @@ def _run_core(reducer: Reducer, steps: list[w.Step]) -> None:
 
 
 def _run_peer(steps: list[w.Step]) -> int:
-    """The peer's own objects are made outside its clock's reach nowhere: an order costs it one, too."""
+    """The peer makes its order objects on its clock, as we do on ours. Returns the number of fills."""
     import orderbook
 
     book = orderbook.OrderBook()

@@ -43,17 +43,13 @@ def batches(raw: Sequence[bytes], size: int = BATCH) -> list[Sequence[bytes]]:
 
 
 def drive(pipeline: Pipeline, groups: list[Sequence[bytes]]) -> None:
-    """Process every batch, the next one's signatures ahead of the writer, as the saturated sequencer does."""
+    """Process full batches as the sequencer does: the next one's signatures are checked while this one is
+    applied and synced. Each command must be journalled."""
     ahead = pipeline.begin(groups[0])
-    for following in groups[1:]:
-        begun, ahead = ahead, pipeline.begin(following)
-        _journalled(pipeline.finish(begun, w.NOW))
-    _journalled(pipeline.finish(ahead, w.NOW))
-
-
-def _journalled(results: Sequence[object]) -> None:
-    refused = [result for result in results if not isinstance(result, Receipt)]
-    assert not refused, refused[:3]
+    for following in [*groups[1:], None]:
+        begun, ahead = ahead, pipeline.begin(following) if following is not None else ahead
+        refused = [result for result in pipeline.finish(begun, w.NOW) if not isinstance(result, Receipt)]
+        assert not refused, refused[:3]
 
 
 Decoded = tuple[c.Envelope, c.Body]
