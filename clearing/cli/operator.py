@@ -171,7 +171,9 @@ def rotate(directory: Path, api: str, publisher: int | None, as_json: bool) -> N
             found = _rotate_publisher(directory, client, stamp, seed, publisher)
     emit(found, as_json)
     if publisher is None:
-        note("restart the operator now: it signs headers with the new key from then on")
+        note(
+            "send gas money to the new address and restart the operator: it signs and posts with the new keys from then on"
+        )
 
 
 def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, command: "OperatorCommand") -> int:
@@ -197,14 +199,14 @@ def _rotate_operator(
     from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
+    from clearing.cli.sources import genesis_of
     from clearing.model.commands import RotateOperator
     from clearing.model.signature import public_key_of
     from clearing.service.config import load
     from clearing.service.layout import Layout, read_key
 
     new = Wallet(wallet_key)
-    chosen = client.genesis()["vaults"][0]
-    vault_address = bytes.fromhex(str(chosen["address"])[2:])
+    vault_address = genesis_of(None, client.url).vaults[0].address
     reader = VaultClient(Rpc(load(directory).rpc_url), vault_address)
     old = next(
         wallet
