@@ -27,8 +27,10 @@ class Finding:
         return f"{self.code}: {self.message}"
 
 
-def compare_with_chain(report: ReplayReport, vault: VaultClient) -> list[Finding]:
+def compare_with_chain(report: ReplayReport, vault: VaultClient, posted: int | None = None) -> list[Finding]:
     """Every disagreement between a replay and its vault; empty means that they agree.
+
+    `posted`: how many epochs the vault held before the journal was read, when an operator goes on meanwhile.
 
     Raises `ChainError` when the chain cannot be read, `NovateError` NO_GENESIS for an empty report.
     """
@@ -38,7 +40,11 @@ def compare_with_chain(report: ReplayReport, vault: VaultClient) -> list[Finding
     if wrong:
         return wrong
     messages = vault.inbox()
-    return _headers(report, vault) + _inbox(report, messages) + _solvency(report, vault, messages)
+    return (
+        _headers(report, vault, vault.epoch_count() if posted is None else posted)
+        + _inbox(report, messages)
+        + _solvency(report, vault, messages)
+    )
 
 
 def _identity(state: State, vault: VaultClient) -> list[Finding]:
@@ -69,10 +75,11 @@ def _text(value: object) -> str:
     return "0x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _headers(report: ReplayReport, vault: VaultClient) -> list[Finding]:
+def _headers(report: ReplayReport, vault: VaultClient, count: int) -> list[Finding]:
+    """The first `count` epochs; a live operator may have posted more since the journal was read."""
     found: list[Finding] = []
     rebuilt = {epoch.outcome.epoch: epoch.header for epoch in report.epochs}
-    posted = vault.epochs(vault.first_block())
+    posted = [event for event in vault.epochs(vault.first_block()) if event.epoch <= count]
     for event in posted:
         mine = rebuilt.get(event.epoch)
         if mine is None:
@@ -82,7 +89,6 @@ def _headers(report: ReplayReport, vault: VaultClient) -> list[Finding]:
             theirs, ours = event.header_hash.hex(), mine.hash().hex()
             message = f"epoch {event.epoch}: posted {theirs}, the journal gives {ours}"
             found.append(Finding("HEADER_DIFFERS", event.epoch, message))
-    count = vault.epoch_count()
     if [event.epoch for event in posted] != list(range(1, count + 1)):
         message = f"the vault holds {count} epochs, but its logs do not list them all"
         found.append(Finding("HEADER_DIFFERS", count, message))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clearing.cli.options import json_option
+from clearing.cli.options import json_option, vault_client
 from clearing.cli.output import DIVERGED, ERROR, emit, note, reports_errors
 
 if TYPE_CHECKING:
     from clearing.audit.replay import ReplayReport
+    from clearing.chain.vault import VaultClient
 
 
 @click.group()
@@ -49,6 +50,9 @@ def replay_command(
 
     if (rpc is None) != (vault is None):
         raise click.UsageError("--rpc and --vault go together")
+    client = vault_client(rpc, vault) if rpc is not None and vault is not None else None
+    # The chain first: every epoch that it holds now is closed in the journal that is read after.
+    posted = client.epoch_count() if client is not None else 0
     started = time.perf_counter()
     show = sys.stderr.isatty()
 
@@ -61,19 +65,18 @@ def replay_command(
     if show:
         click.echo("", err=True)
     seconds = time.perf_counter() - started
-    findings = _against_chain(report, rpc, vault)
+    findings = _against_chain(report, client, posted)
     _tell(report, findings, rpc is not None, not no_signatures, seconds, as_json)
     if report.divergence is not None or findings:
         raise SystemExit(DIVERGED)
 
 
-def _against_chain(report: "ReplayReport", rpc: str | None, vault: str | None) -> list[str]:
-    if rpc is None or vault is None or report.divergence is not None:
+def _against_chain(report: "ReplayReport", client: "VaultClient | None", posted: int) -> list[str]:
+    if client is None or report.divergence is not None:
         return []
     from clearing.audit.chain import compare_with_chain
-    from clearing.cli.options import vault_client
 
-    return [str(finding) for finding in compare_with_chain(report, vault_client(rpc, vault))]
+    return [str(finding) for finding in compare_with_chain(report, client, posted)]
 
 
 def _tell(
