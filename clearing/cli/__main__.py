@@ -4,4 +4,4 @@
 from clearing.cli.main import main
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="novate")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from clearing.cli.options import account_option, api_option, json_option, key_option, wallet_option
+from clearing.cli.options import NUMBER, account_option, api_option, json_option, key_option, wallet_option
 from clearing.cli.output import emit, fail, note, parse_address, parse_usd, reports_errors, usd
 from clearing.model import ids
 
@@ -88,7 +89,7 @@ def new(file: Path, is_wallet: bool, as_json: bool) -> None:
 @wallet_option
 @key_option
 @click.option("--scope", default="trade,withdraw,transfer", show_default=True, help="What the key may do.")
-@click.option("--days", default=30, show_default=True, help="How long it lives.")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 36_500), help="How long it lives.")
 @json_option
 @reports_errors
 def register(api: str, wallet: Path, key: Path, scope: str, days: int, as_json: bool) -> None:
@@ -97,8 +98,8 @@ def register(api: str, wallet: Path, key: Path, scope: str, days: int, as_json: 
     from clearing.model.signature import public_key_of
 
     unknown = [name for name in scope.split(",") if name not in _SCOPES]
-    if unknown or days < 1:
-        raise click.UsageError(f"--scope is any of {','.join(_SCOPES)}, and --days at least 1")
+    if unknown:
+        raise click.UsageError(f"--scope {scope!r} is not a list out of {','.join(_SCOPES)}")
     bits = sum({_SCOPES[name] for name in scope.split(",")})
     now = time.time_ns() // 1_000
     public = public_key_of(read_seed(key))
@@ -122,7 +123,9 @@ def revoke(api: str, wallet: Path, public: str, as_json: bool) -> None:
     try:
         raw = bytes.fromhex(public.removeprefix("0x"))
     except ValueError:
-        raise click.UsageError(f"--public {public!r} is not hex") from None
+        raw = b""
+    if len(raw) != 33:
+        raise click.UsageError(f"--public {public!r} is not a public key: 0x and 66 hex digits")
 
     def action(owner: bytes) -> "RevokeKey":
         return RevokeKey(owner, raw, time.time_ns() // 1_000)
@@ -150,24 +153,40 @@ def account() -> None:
 
 
 @account.command("show")
-@click.argument("number", type=int, required=False)
+@click.argument("number", type=NUMBER, required=False, envvar="NOVATE_ACCOUNT")
 @click.option("--owner", help="Show an owner (address): accounts, keys, exits.")
 @api_option
 @json_option
+@click.pass_context
 @reports_errors
-def show(number: int | None, owner: str | None, api: str, as_json: bool) -> None:
-    """Show account NUMBER, or with --owner the owner's accounts and keys."""
+def show(context: click.Context, number: int | None, owner: str | None, api: str, as_json: bool) -> None:
+    """Show account NUMBER (NOVATE_ACCOUNT by default), or with --owner the owner's accounts and keys."""
     from clearing.client.http import ApiClient
 
+    if owner is not None and context.get_parameter_source("number") is ParameterSource.ENVIRONMENT:
+        number = None
     if (number is None) == (owner is None):
         raise click.UsageError("give an account NUMBER or --owner ADDRESS")
     with ApiClient(api) as client:
         if owner is not None:
-            emit(client.owner(parse_address(owner, "--owner")), as_json)
+            found = client.owner(parse_address(owner, "--owner"))
+            emit(found, as_json, _owner_lines(found))
             return
         assert number is not None
         found = client.account(number)
     emit(found, as_json, _account_lines(found))
+
+
+def _owner_lines(found: dict[str, Any]) -> list[str]:
+    exits, acks = (", ".join(usd(int(x)) for x in found[name]) for name in ("exits_atoms", "withdraw_acks_atoms"))
+    lines = [f"owner {found['owner']}, exit leaf {found['leaf_index']}"]
+    lines.append(f"  last epoch: exit pays {exits}, withdrawals acknowledged {acks}")
+    lines += [f"  account {row['account']} (sub {row['sub']})" for row in found["accounts"]]
+    for row in found["keys"]:
+        scope = ",".join(name for name, bit in _SCOPES.items() if int(row["scope"]) & bit)
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(row["expiry_us"]) // 1_000_000))
+        lines.append(f"  key {row['key']}: " + ("revoked" if row["revoked"] else f"{scope} until {until}"))
+    return lines
 
 
 def _account_lines(found: dict[str, Any]) -> list[str]:
@@ -196,17 +215,17 @@ def order() -> None:
 
 
 @order.command("place")
-@click.argument("instrument", type=int)
+@click.argument("instrument", type=NUMBER)
 @click.argument("side", type=click.Choice(["buy", "sell"]))
-@click.argument("lots", type=int)
+@click.argument("lots", type=NUMBER)
 @click.argument("price")
 @account_option
 @key_option
 @api_option
-@click.option("--client-id", type=int, help="Your id for the order; the time in microseconds by default.")
+@click.option("--client-id", type=NUMBER, help="Your id for the order; the time in microseconds by default.")
 @click.option("--type", "kind", type=click.Choice(["limit", "market"]), default="limit", show_default=True)
 @click.option("--tif", type=click.Choice(["gtc", "ioc", "fok", "gtt"]), default="gtc", show_default=True)
-@click.option("--expires-in", type=int, help="Seconds until a gtt order expires.")
+@click.option("--expires-in", type=click.IntRange(1, 2**31), help="Seconds until a gtt order expires.")
 @click.option("--post-only", is_flag=True)
 @click.option("--reduce-only", is_flag=True)
 @click.option(
@@ -222,13 +241,15 @@ def place(
     """Place an order for LOTS lots at PRICE per lot (for a market order: the worst price)."""
     from clearing.model.commands import PlaceOrder
 
+    if (tif == "gtt") != (expires_in is not None):
+        raise click.UsageError("--tif gtt and --expires-in SECONDS go together")
     now = time.time_ns() // 1_000
     command = PlaceOrder(
         instrument=instrument,
         side=ids.BUY if side == "buy" else ids.SELL,
         price_atoms=parse_usd(price),
         size_lots=lots,
-        client_order_id=client_id or now,
+        client_order_id=now if client_id is None else client_id,
         kind=("limit", "market").index(kind),
         tif=("gtc", "ioc", "fok", "gtt").index(tif),
         post_only=post_only,
@@ -240,7 +261,7 @@ def place(
 
 
 @order.command("cancel")
-@click.argument("client_id", type=int, required=False)
+@click.argument("client_id", type=NUMBER, required=False)
 @click.option("--all", "every", is_flag=True, help="Cancel every open order of the account.")
 @account_option
 @key_option

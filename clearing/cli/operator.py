@@ -171,9 +171,7 @@ def rotate(directory: Path, api: str, publisher: int | None, as_json: bool) -> N
             found = _rotate_publisher(directory, client, stamp, seed, publisher)
     emit(found, as_json)
     if publisher is None:
-        note(
-            "send gas money to the new address and restart the operator: it signs and posts with the new keys from then on"
-        )
+        note("send gas money to the new address, then restart the operator: it then uses the new keys")
 
 
 def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, command: "OperatorCommand") -> int:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+# Numbers that the journal's encoding holds; what they may be beyond that is the reducer's to say.
+NUMBER = click.IntRange(0, 2**63 - 1)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 api_option = click.option(
     "--api",
@@ -38,7 +41,7 @@ key_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the session key (hex, mode 0600).",
 )
-account_option = click.option("--account", envvar="NOVATE_ACCOUNT", required=True, type=int, help="Account number.")
+account_option = click.option("--account", envvar="NOVATE_ACCOUNT", required=True, type=NUMBER, help="Account number.")
 
 
 def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClient":

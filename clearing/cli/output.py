@@ -2,22 +2,36 @@
 """How commands speak: exit codes, JSON or text on stdout, errors and progress on stderr."""
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from clearing.model.ids import MAX_AMOUNT_ATOMS
+
 OK, ERROR, USAGE, PROOF_INVALID, COULD_NOT_CHECK, DIVERGED = range(6)
+
+# Faults on the way to the chain or the operator: nothing was found out.
+_COULD_NOT_CHECK = (
+    "BAD_ANSWER",
+    "OPERATOR_UNREACHABLE",
+    "RPC_BAD_DATA",
+    "RPC_ERROR",
+    "RPC_UNREACHABLE",
+    "TX_TIMEOUT",
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def fail(code: str, message: str, status: int = ERROR) -> NoReturn:
-    """End with a stable code and a sentence that helps, on stderr."""
-    click.echo(f"novate: {code}: {message}", err=True)
+    """End with a stable code and a sentence that helps, on stderr and on one line."""
+    click.echo(f"novate: {code}: {' '.join(message.split())}", err=True)
     raise SystemExit(status)
 
 
@@ -51,9 +65,10 @@ def _text(value: object) -> str:
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn every error with a stable code into one line and an exit status, never a traceback.
+    """Turn every error into one line with a stable code and an exit status, never a traceback.
 
-    A fault on the way to the chain or the operator means that nothing could be checked (4).
+    A fault on the way to the chain or the operator means that nothing could be checked (4). An error
+    without a code is a fault of ours: INTERNAL, with the traceback when NOVATE_DEBUG is set.
     """
 
     @wraps(command)
@@ -66,24 +81,19 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             sys.stderr.close()
             raise SystemExit(ERROR) from None
         except KeyboardInterrupt:
-            fail("INTERRUPTED", "stopped by the user; nothing is left half done")
+            fail("INTERRUPTED", "stopped by the user; see what was done before you repeat it")
         except OSError as error:
-            fail("IO_ERROR", f"{error}; check the path and its permissions")
-        except Exception as error:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            fail("IO_ERROR", f"{reason}; check the path and its permissions")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
             code = getattr(error, "code", None)
-            if not isinstance(code, str):
-                raise
-            unreachable = code in (
-                "RPC_UNREACHABLE",
-                "OPERATOR_UNREACHABLE",
-                "RPC_ERROR",
-                "TX_TIMEOUT",
-            )
-            fail(
-                code,
-                str(getattr(error, "message", error)),
-                COULD_NOT_CHECK if unreachable else ERROR,
-            )
+            if isinstance(code, str):
+                message = str(getattr(error, "message", error))
+                fail(code, message, COULD_NOT_CHECK if code in _COULD_NOT_CHECK else ERROR)
+            if os.environ.get("NOVATE_DEBUG"):
+                click.echo(traceback.format_exc(), err=True, nl=False)
+            reason = f"{type(error).__name__}: {error}"
+            fail("INTERNAL", f"a fault of novate, please report it ({reason}); NOVATE_DEBUG=1 shows where")
 
     return run
 
@@ -105,7 +115,11 @@ def parse_usd(text: str) -> int:
     whole, _, fraction = text.partition(".")
     if not (whole.isdecimal() and (fraction == "" or fraction.isdecimal()) and len(fraction) <= 6 and whole.isascii()):
         raise click.UsageError(f"amount {text!r} is not a positive decimal with at most 6 decimals, such as 12.50")
-    return int(whole) * 1_000_000 + int(fraction.ljust(6, "0"))
+    # More digits than any amount has are not even converted: Python refuses thousands of them.
+    atoms = int((whole + fraction.ljust(6, "0"))[:40])
+    if len(whole) > 30 or atoms > MAX_AMOUNT_ATOMS:
+        raise click.UsageError(f"amount {text[:40]!r} is too large; the most is {MAX_AMOUNT_ATOMS // 1_000_000}")
+    return atoms
 
 
 def usd(atoms: int) -> str:

@@ -26,9 +26,13 @@ def entries(journal: Path | None, api: str | None) -> Iterator[tuple[int, bytes]
     if api is None:
         raise click.UsageError("give --journal DIR or --api URL")
     from clearing.client.http import ApiClient
+    from journal import JournalError
 
-    with ApiClient(api) as client:
-        yield from _served(client)
+    try:
+        with ApiClient(api) as client:
+            yield from _served(client)
+    except JournalError as error:
+        fail(error.code, f"{api} serves blocks that are none: {error.message}", COULD_NOT_CHECK)
 
 
 def _served(client: "ApiClient") -> Iterator[tuple[int, bytes]]:
