@@ -101,7 +101,7 @@ def test_bad_input_is_one_line_with_a_code_and_the_documented_status(
     assert "Traceback" not in done.stderr + done.stdout
 
 
-@given(st.integers(0, 2**70))
+@given(st.integers(0, 2**63 - 1))
 def test_amounts_come_back_as_they_went(atoms: int) -> None:
     """Printing and reading agree to the atom."""
     assert parse_usd(usd(atoms).replace(",", "")) == atoms
