@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clearing.cli.options import json_option, vault_client
-from clearing.cli.output import DIVERGED, ERROR, emit, note, reports_errors
+from clearing.cli.output import DIVERGED, ERROR, emit, fail, reports_errors
 
 if TYPE_CHECKING:
     from clearing.audit.replay import ReplayReport
     from clearing.chain.vault import VaultClient
+
+EPOCHS_SHOWN = 10
 
 
 @click.group()
@@ -67,8 +69,10 @@ def replay_command(
     seconds = time.perf_counter() - started
     findings = _against_chain(report, client, posted)
     _tell(report, findings, rpc is not None, not no_signatures, seconds, as_json)
-    if report.divergence is not None or findings:
-        raise SystemExit(DIVERGED)
+    if report.divergence is not None:
+        fail("REPLAY_DIVERGED", f"the journal is not what its commands give: {report.divergence}", DIVERGED)
+    if findings:
+        fail("CHAIN_DIFFERS", f"disagreements with the chain: {len(findings)}; the first is {findings[0]}", DIVERGED)
 
 
 def _against_chain(report: "ReplayReport", client: "VaultClient | None", posted: int) -> list[str]:
@@ -94,7 +98,9 @@ def _tell(
         "seconds": round(seconds, 3),
     }
     lines = [f"replayed {report.entries:,} entries in {seconds:.1f} s, root 0x{report.root.hex()}"]
-    for epoch in report.epochs:
+    if len(report.epochs) > EPOCHS_SHOWN:
+        lines.append(f"{len(report.epochs):,} epochs; the last {EPOCHS_SHOWN}:")
+    for epoch in report.epochs[-EPOCHS_SHOWN:]:
         root = epoch.outcome.exit_root.hex()[:16]
         lines.append(f"epoch {epoch.outcome.epoch}: exit root {root}…, sum {epoch.outcome.exit_sums[0]:,} atoms")
     if report.divergence is not None:
@@ -132,5 +138,4 @@ def fsck_command(directory: Path, as_json: bool) -> None:
     }
     emit(data, as_json, list(report.lines()))
     if not report.ok:
-        note("novate: JOURNAL_CORRUPT: restore the data directory from a backup or a mirror")
-        raise SystemExit(ERROR)
+        fail("JOURNAL_CORRUPT", "restore the data directory from a backup or a mirror", ERROR)

@@ -37,6 +37,7 @@ _dry = click.option("--dry-run", is_flag=True, help="Show what would be sent and
 @reports_errors
 def claim(rpc: str, vault: str, wallet: Path | None, owner: str | None, dry_run: bool, as_json: bool) -> None:
     """Collect acknowledged withdrawals whose epoch is final."""
+    _require_wallet(wallet, owner, dry_run)
     _leave(vault_client(rpc, vault, wallet), owner, False, dry_run, as_json)
 
 
@@ -58,7 +59,15 @@ def leave(
     """
     if everyone and owner is not None:
         raise click.UsageError("give --owner or --all, not both")
+    if everyone and dry_run:
+        raise click.UsageError("--dry-run shows one owner; give --owner")
+    _require_wallet(wallet, owner, dry_run)
     _leave(vault_client(rpc, vault, wallet), owner, everyone, dry_run, as_json)
+
+
+def _require_wallet(wallet: Path | None, owner: str | None, dry_run: bool) -> None:
+    if wallet is None and not (dry_run and owner is not None):
+        raise click.UsageError("give --wallet FILE, which pays the gas; or --dry-run with --owner ADDRESS")
 
 
 def _leave(client: "VaultClient", owner: str | None, everyone: bool, dry_run: bool, as_json: bool) -> None:
@@ -75,14 +84,12 @@ def _leave(client: "VaultClient", owner: str | None, everyone: bool, dry_run: bo
     else:
         note(f"epoch {rebuilt.epoch}: {len(rebuilt.leaves)} leaves, root and sums equal the posted header")
     if everyone:
-        if dry_run:
-            raise click.UsageError("--dry-run shows one owner; give --owner")
         report = exit_all(client, _listen)
         _finish(report.paid, report.credited, report.gas_used, len(report.done), len(report.failed), as_json)
         return
     who = parse_address(owner, "--owner") if owner else client.wallet.address
     now = status(client, rebuilt, who, state)
-    for line in _status_lines(now):
+    for line in [*_status_lines(now), *_window_lines(client, now)]:
         note(line)
     steps = plan(client, rebuilt, who, state)
     if dry_run:
@@ -111,12 +118,24 @@ def _status_lines(now: "Status") -> list[str]:
     if now.frozen:
         lines.append("  the vault is frozen" + ("; this owner has escaped" if now.escaped else ""))
     elif now.seconds_to_freeze:
-        hours, rest = divmod(now.seconds_to_freeze, 3600)
         lines.append(f"  the operator is alive: claimable now {', '.join(map(usd, now.claimable))};")
-        lines.append(f"  without another epoch anyone may freeze in {hours} h {rest // 60} min {rest % 60} s")
+        lines.append(f"  without another epoch anyone may freeze in {_duration(now.seconds_to_freeze)}")
     else:
         lines.append("  the deadline has passed: the vault can be frozen now")
     return lines
+
+
+def _window_lines(client: "VaultClient", now: "Status") -> list[str]:
+    """When what is posted, but not yet final, can be claimed."""
+    if now.frozen or now.latest_epoch <= now.epoch:
+        return []
+    left = client.header_time_s(now.latest_epoch) + client.challenge_window_s() - now.chain_time_s
+    return [f"  epoch {now.latest_epoch} is posted and final in {_duration(max(0, left))}"]
+
+
+def _duration(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours} h {rest // 60} min {rest % 60} s"
 
 
 def _dry_run(estimates: "list[Estimate]", now: "Status", as_json: bool) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clearing.cli.options import json_option
-from clearing.cli.output import emit, note, parse_address, reports_errors
+from clearing.cli.options import NUMBER, json_option
+from clearing.cli.output import emit, fail, note, parse_address, reports_errors
 from clearing.model.params import Instrument
 
 if TYPE_CHECKING:
+    from clearing.chain.rpc import Rpc
+    from clearing.chain.wallet import Wallet
     from clearing.client.http import ApiClient
     from clearing.model.commands import OperatorCommand
 
@@ -25,7 +27,9 @@ def operator() -> None:
 
 @operator.command("keys")
 @_data
-@click.option("--publishers", default=1, show_default=True, help="Oracle publishers whose keys to make.")
+@click.option(
+    "--publishers", default=1, show_default=True, type=click.IntRange(1, 64), help="Oracle publishers to make keys for."
+)
 @json_option
 @reports_errors
 def keys(directory: Path, publishers: int, as_json: bool) -> None:
@@ -52,7 +56,7 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
 @click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
 @click.option("--confirmations", default=12, show_default=True, help="Blocks until L1 counts as final.")
 @click.option("--origin", default="novate.local", show_default=True, help="Domain name in the journal's origin.")
-@click.option("--publishers", default=1, show_default=True, help="Oracle publishers.")
+@click.option("--publishers", default=1, show_default=True, type=click.IntRange(1, 64), help="Oracle publishers.")
 @click.option(
     "--instruments",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -76,9 +80,11 @@ def init(
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
     from clearing.service.config import Config
-    from clearing.service.layout import create_keys
+    from clearing.service.layout import Layout, create_keys
     from clearing.service.setup import Deployment, init_data_dir
 
+    if Layout(directory).journal.exists():
+        fail("DATA_DIR_NOT_EMPTY", f"{directory} holds a deployment; choose another directory")
     client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"))
     require_verified(verify_deployment(client.rpc, client.address))
     made = create_keys(directory, publishers)
@@ -147,31 +153,33 @@ def run(
 @operator.command("rotate")
 @_data
 @click.option("--api", envvar="NOVATE_API", default="http://127.0.0.1:8640", show_default=True)
-@click.option("--publisher", type=int, help="Rotate this oracle publisher's key instead of the operator's.")
+@click.option("--publisher", type=NUMBER, help="Rotate this oracle publisher's key instead of the operator's.")
 @json_option
 @reports_errors
 def rotate(directory: Path, api: str, publisher: int | None, as_json: bool) -> None:
     """Replace the operator's keys, or a publisher's, by a journalled command signed with the old key.
 
     New key files appear beside the old ones. An operator's rotation is also told to the vault, by the old
-    address; restart the operator afterwards, so that it signs headers with the new key.
+    address, whose gas money goes to the new one but for a tenth. Restart the operator afterwards, so that
+    it signs headers with the new key. What was interrupted is made whole by rotating again.
     """
     from clearing.client.http import ApiClient
     from clearing.service.layout import Layout, ensure_key
 
     stamp = time.time_ns() // 1_000
     folder = Layout(directory).keys
-    name = "operator" if publisher is None else f"publisher-{publisher}"
-    seed = ensure_key(folder / f"{name}-{stamp}.ed25519")
     with ApiClient(api) as client:
         if publisher is None:
-            wallet_key = ensure_key(folder / f"operator-{stamp}.secp256k1")
-            found = _rotate_operator(directory, client, stamp, seed, wallet_key)
+            found = _rotate_operator(directory, client, stamp)
         else:
+            count = len(client.status()["publishers"])
+            if publisher >= count:
+                fail("UNKNOWN_PUBLISHER", f"the venue has publishers 0 to {count - 1}, not {publisher}")
+            seed = ensure_key(folder / f"publisher-{publisher}-{stamp}.ed25519")
             found = _rotate_publisher(directory, client, stamp, seed, publisher)
     emit(found, as_json)
     if publisher is None:
-        note("send gas money to the new address, then restart the operator: it then uses the new keys")
+        note("restart the operator now: it signs and posts with the new keys from then on")
 
 
 def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, command: "OperatorCommand") -> int:
@@ -191,9 +199,8 @@ def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, comman
     return int(receipt["seq"])
 
 
-def _rotate_operator(
-    directory: Path, client: "ApiClient", stamp: int, seed: bytes, wallet_key: bytes
-) -> dict[str, object]:
+def _rotate_operator(directory: Path, client: "ApiClient", stamp: int) -> dict[str, object]:
+    from clearing.chain.errors import ChainError
     from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
@@ -201,24 +208,49 @@ def _rotate_operator(
     from clearing.model.commands import RotateOperator
     from clearing.model.signature import public_key_of
     from clearing.service.config import load
-    from clearing.service.layout import Layout, read_key
+    from clearing.service.layout import Layout, ensure_key
 
-    new = Wallet(wallet_key)
+    folder = Layout(directory).keys
     vault_address = genesis_of(None, client.url).vaults[0].address
     reader = VaultClient(Rpc(load(directory).rpc_url), vault_address)
-    old = next(
-        wallet
-        for wallet in (Wallet(read_key(path)) for path in sorted(Layout(directory).keys.glob("*.secp256k1")))
-        if wallet.address == reader.operator()
-    )
+    old = _wallet_of(folder, reader.operator())
+    new = Wallet(ensure_key(folder / f"operator-{stamp}.secp256k1"))
+    seed = ensure_key(folder / f"operator-{stamp}.ed25519")
     seq = _submit_as_operator(directory, client, stamp, RotateOperator(public_key_of(seed), new.address))
-    receipt = VaultClient(reader.rpc, vault_address, old).send("rotateOperator", new.address)
+    try:
+        receipt = VaultClient(reader.rpc, vault_address, old).send("rotateOperator", new.address)
+        moved = _move_gas_money(reader.rpc, old, new.address)
+    except ChainError as error:
+        told = f"the journal has rotated, the vault may not have; run the same command again ({error.message})"
+        raise ChainError(error.code, told) from None
     return {
         "seq": seq,
         "operator_key": public_key_of(seed),
         "operator_address": new.address,
         "transaction": receipt.tx_hash,
+        "gas_money_moved_wei": moved,
     }
+
+
+def _wallet_of(folder: Path, address: bytes) -> "Wallet":
+    """The wallet in `folder` with this address. Raises `NovateError` KEY_NOT_HELD."""
+    from clearing.chain.wallet import Wallet
+    from clearing.model.errors import NovateError
+
+    for path in sorted(folder.glob("*.secp256k1")):
+        wallet = Wallet.load(path)
+        if wallet.address == address:
+            return wallet
+    raise NovateError("KEY_NOT_HELD", f"no file in {folder} holds the key of the vault's operator 0x{address.hex()}")
+
+
+def _move_gas_money(rpc: "Rpc", old: "Wallet", receiver: bytes) -> int:
+    """Nine tenths of what the old address holds, in wei; the rest covers the fee and what is in flight."""
+    from clearing.chain.transact import Sender
+
+    amount = rpc.balance(old.address) * 9 // 10
+    Sender(rpc, old).send(receiver, b"", amount)
+    return amount
 
 
 def _rotate_publisher(

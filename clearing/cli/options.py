@@ -50,7 +50,8 @@ def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClie
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
 
+    address = parse_address(vault, "--vault")
     signer = Wallet.load(wallet) if wallet is not None else None
-    client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"), signer)
+    client = VaultClient(Rpc(rpc), address, signer)
     client.require_code()
     return client

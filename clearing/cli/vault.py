@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from clearing.cli.options import json_option, rpc_option, vault_client, vault_option, wallet_option
+from clearing.cli.options import NUMBER, json_option, rpc_option, vault_client, vault_option, wallet_option
 from clearing.cli.output import PROOF_INVALID, emit, fail, note, parse_address, parse_usd, reports_errors, usd
 
 
@@ -22,8 +22,8 @@ def vault() -> None:
 @click.option("--treasury", required=True, help="Owner of the house's leaf.")
 @click.option("--token", help="Address of the settlement asset; without it a test token is deployed.")
 @click.option("--deployment", help="Deployment id, 32 bytes hex; without it a random one is chosen.")
-@click.option("--deadline", default=604_800, show_default=True, help="Seconds until anyone may freeze.")
-@click.option("--window", default=3_600, show_default=True, help="Challenge window in seconds.")
+@click.option("--deadline", default=604_800, show_default=True, type=NUMBER, help="Seconds until anyone may freeze.")
+@click.option("--window", default=3_600, show_default=True, type=NUMBER, help="Challenge window in seconds.")
 @click.option("--min-deposit", default="10", show_default=True, help="Smallest first deposit, in units.")
 @json_option
 @reports_errors
@@ -178,3 +178,4 @@ def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, 
         },
         as_json,
     )
+    note(f"once the operator has seen it: novate account show --owner 0x{beneficiary.hex()}")
