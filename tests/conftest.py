@@ -5,7 +5,8 @@ Rules:
 - Randomness comes from the `rng` fixture or from hypothesis, so that a failure can be run again:
   `NOVATE_TEST_SEED=<printed seed> make test ARGS="-k <test>"`.
 - No test waits on the wall clock for its verdict; hypothesis deadlines are off, since two cores are shared.
-- Tests are independent of the caller's NOVATE_* variables, except NOVATE_TEST_*, which tune tests.
+- Tests are independent of the caller's NOVATE_* variables, except NOVATE_TEST_*, which tune tests, and
+  NOVATE_DERIVE_CASES, a folder of test data.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 _SEED_VARIABLE = "NOVATE_TEST_SEED"
+_KEPT = ("NOVATE_TEST_", "NOVATE_DERIVE_CASES")
 
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", settings.get_profile("default"), max_examples=5_000, stateful_step_count=200)
@@ -27,7 +29,7 @@ settings.load_profile("default")
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed once, before xdist starts its workers, which inherit the environment."""
     os.environ.setdefault(_SEED_VARIABLE, str(secrets.randbits(32)))
-    for name in [n for n in os.environ if n.startswith("NOVATE_") and not n.startswith("NOVATE_TEST_")]:
+    for name in [n for n in os.environ if n.startswith("NOVATE_") and not n.startswith(_KEPT)]:
         del os.environ[name]
 
 

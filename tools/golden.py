@@ -7,8 +7,8 @@ Rules:
   which, and tests/golden checks that nothing falls out of it.
 - A released golden journal is never written again: new rules get a new file.
 
-Format of journal-rules-1.bin: per entry a 2-byte big-endian length, then the entry bytes as
-journalled. roots-rules-1.json: entry count, RFC 9162 root, and per epoch what was committed.
+Format of journal-rules-2.bin: per entry a 2-byte big-endian length, then the entry bytes as
+journalled. roots-rules-2.json: entry count, RFC 9162 root, and per epoch what was committed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from proofs import log
 from tests.core import venue as v
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden"
-JOURNAL = FOLDER / "journal-rules-1.bin"
-ROOTS = FOLDER / "roots-rules-1.json"
+JOURNAL = FOLDER / "journal-rules-2.bin"
+ROOTS = FOLDER / "roots-rules-2.json"
 NAMES = ("ann", "bob", "cat", "dan", "eve")
 BTC, ETH = v.BTC, v.ETH
 MARKS = {BTC: 50 * v.USD, ETH: 20 * v.USD}
@@ -308,7 +308,7 @@ def roots_of(venue: v.Venue, entries: list[bytes]) -> dict[str, Any]:
                 values["exit_sums"] = list(outcome.exit_sums)
                 epochs.append({"seq": seq, "journal_root": log.root(leaves[: seq + 1]).hex(), **values})
     return {
-        "rules_version": 1,
+        "rules_version": 2,
         "entries": len(entries),
         "journal_root": log.root(leaves).hex(),
         "state_sha256": hashlib.sha256(dump(venue.state)).hexdigest(),

@@ -33,6 +33,7 @@ def build_header(
         inbox_hash=outcome.inbox_hash,
         marks_hash=outcome.marks_hash,
         params_hash=outcome.params_hash,
+        scenarios_hash=outcome.scenarios_hash,
         diff_hash=outcome.diff_hash,
         l1_number=outcome.l1_number,
         l1_hash=outcome.l1_hash,

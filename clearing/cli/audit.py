@@ -29,7 +29,7 @@ def audit() -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Journal or data directory.",
 )
-@click.option("--api", help="Read the journal from the operator at this URL instead.")
+@click.option("--api", envvar="NOVATE_API", help="Read the journal from the operator at this URL instead.")
 @click.option("--rpc", envvar="NOVATE_RPC", help="Compare every posted header with the chain at this URL.")
 @click.option("--vault", envvar="NOVATE_VAULT", help="The vault's address, with --rpc.")
 @click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")

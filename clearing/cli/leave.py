@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clearing.cli.options import json_option, rpc_option, vault_client, vault_option
-from clearing.cli.output import ERROR, emit, fail, note, parse_address, reports_errors, usd
+from clearing.cli.output import ERROR, emit, fail, lanes, note, parse_address, reports_errors
 
 if TYPE_CHECKING:
     from clearing.chain.vault import VaultClient
@@ -110,15 +110,15 @@ def _listen(event: "Event") -> None:
 
 
 def _status_lines(now: "Status") -> list[str]:
-    lines = [f"owner 0x{now.owner.hex()}: owed {', '.join(map(usd, now.owed))} at epoch {now.epoch}"]
+    lines = [f"owner 0x{now.owner.hex()}: owed {lanes(now.owed)} at epoch {now.epoch}"]
     if any(now.refundable):
-        lines.append(f"  deposits in no final epoch yet: {', '.join(map(usd, now.refundable))}")
+        lines.append(f"  deposits in no final epoch yet: {lanes(now.refundable)}")
     if any(now.credit):
-        lines.append(f"  credit waiting in the vault: {', '.join(map(usd, now.credit))}")
+        lines.append(f"  credit waiting in the vault: {lanes(now.credit)}")
     if now.frozen:
         lines.append("  the vault is frozen" + ("; this owner has escaped" if now.escaped else ""))
     elif now.seconds_to_freeze:
-        lines.append(f"  the operator is alive: claimable now {', '.join(map(usd, now.claimable))};")
+        lines.append(f"  the operator is alive: claimable now {lanes(now.claimable)};")
         lines.append(f"  without another epoch anyone may freeze in {_duration(now.seconds_to_freeze)}")
     else:
         lines.append("  the deadline has passed: the vault can be frozen now")
@@ -152,9 +152,9 @@ def _finish(paid: list[int], credited: list[int], gas: int, done: int, failed: i
         "failed": failed,
         "gas": gas,
     }
-    lines = [f"paid {', '.join(map(usd, paid))} in {done} transactions, gas {gas:,}"]
+    lines = [f"paid {lanes(paid)} in {done} transactions, gas {gas:,}"]
     if any(credited):
-        lines.append(f"credited (the token refused the transfer): {', '.join(map(usd, credited))}")
+        lines.append(f"credited (the token refused the transfer): {lanes(credited)}")
     if not done and not failed:
         lines = ["nothing can be paid now"]
     emit(data, as_json, lines)

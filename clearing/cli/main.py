@@ -37,6 +37,10 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "Balances, positions and orders of an account.",
     ),
     "order": ("clearing.cli.member", "order", "Place and cancel orders."),
+    "margin": ("clearing.cli.margin", "margin", "Margin mode, default-fund pledges, auctions."),
+    "keeper": ("clearing.cli.keeper", "keeper", "Watch a venue: propose liquidations, bid, epochs in stress."),
+    "market": ("clearing.cli.markets", "market", "Markets: show, list, delist, halt and resume."),
+    "params": ("clearing.cli.params", "params", "Governed parameters: show, check and propose."),
     "withdraw": (
         "clearing.cli.member",
         "withdraw",
@@ -50,6 +54,9 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "Replay the journal against itself and the chain.",
     ),
     "journal": ("clearing.cli.audit", "journal", "Check the journal's files."),
+    "risk": ("clearing.cli.risk", "risk", "Risk reports of an account or the venue, from the journal."),
+    "stress": ("clearing.cli.stress", "stress", "Stress the venue: named scenarios, reverse stress."),
+    "greeks": ("clearing.cli.greeks", "greeks", "Price an option and show its Greeks."),
     "ingest": (
         "clearing.cli.ingest",
         "ingest",

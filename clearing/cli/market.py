@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clearing.cli.stage import Member, StageError
 from clearing.client.http import ApiClient
@@ -13,6 +13,9 @@ from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model.codec import body_hash, encode
 from clearing.model.signature import sign
+
+if TYPE_CHECKING:
+    from clearing.cli.desk import Desk
 
 BTC = 1
 TICK = 1_000
@@ -39,11 +42,14 @@ class Market:
         self._head = bytes(32)
         self._next_id = 1
         self.price = 60_000_000
+        self.desk: Desk | None = None
 
     def publish(self) -> None:
-        """Sign and submit the current price."""
+        """Sign and submit the current price, and the surface once there is an options desk."""
         now = time.time_ns() // 1_000
-        body = c.OracleUpdate(self._deployment, 0, self._head, now, (c.Price(BTC, self.price, self.price // 10_000),))
+        prices = (c.Price(BTC, self.price, self.price // 10_000),)
+        surfaces = (self.desk.surface(self.price),) if self.desk is not None else ()
+        body = c.OracleUpdate(self._deployment, 0, self._head, now, prices, surfaces)
         self._head = body_hash(encode(body))
         receipt = self._api.submit(sign(body, self._publisher))
         if receipt["rejected"]:

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from clearing.cli.options import NUMBER, account_option, api_option, json_option, key_option, wallet_option
-from clearing.cli.output import emit, fail, note, parse_address, parse_usd, reports_errors, usd
+from clearing.cli.options import (
+    NUMBER,
+    account_option,
+    api_option,
+    asset_option,
+    json_option,
+    key_option,
+    parse_amount,
+    wallet_option,
+)
+from clearing.cli.output import emit, fail, lanes, moment, note, parse_address, parse_usd, reports_errors, usd
 from clearing.model import ids
 
 if TYPE_CHECKING:
@@ -37,7 +46,8 @@ def _session(api: str, account: int, key: Path) -> "Session":
     return Session(client, deployment, account, read_seed(key))
 
 
-def _submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
+def submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
+    """Sign one command with the session key, submit it and show its receipt."""
     receipt = _session(api, account, key).submit(command)
     show_receipt(receipt, as_json)
 
@@ -45,15 +55,22 @@ def _submit(api: str, account: int, key: Path, command: "MemberCommand", as_json
 def show_receipt(receipt: dict[str, Any], as_json: bool) -> None:
     """What became of it; a rejection is journalled and ends with its code."""
     lines = [f"seq {receipt['seq']}, entry {receipt['entry_hash'][:18]}…, journal size {receipt['checkpoint']['size']}"]
-    for outcome in receipt["outcomes"]:
-        fields = ", ".join(f"{name}={value}" for name, value in outcome.items() if name != "type")
-        lines.append(f"  {outcome['type']}: {fields}")
+    lines += [f"  {outcome['type']}: {_fields(outcome)}" for outcome in receipt["outcomes"]]
     emit(receipt, as_json, lines)
     if receipt["rejected"]:
         from clearing.model.errors import REJECTIONS
 
         code = receipt["rejected"][0]["code"]
         fail(code, REJECTIONS.get(code, "the reducer refused it"))
+
+
+def _fields(struct: dict[str, Any]) -> str:
+    """name=value, with the fields of an inner struct in its place."""
+    return ", ".join(
+        _fields(value) if isinstance(value, dict) else f"{name}={value}"
+        for name, value in struct.items()
+        if name != "type"
+    )
 
 
 # --- keys ---
@@ -178,7 +195,7 @@ def show(context: click.Context, number: int | None, owner: str | None, api: str
 
 
 def _owner_lines(found: dict[str, Any]) -> list[str]:
-    exits, acks = (", ".join(usd(int(x)) for x in found[name]) for name in ("exits_atoms", "withdraw_acks_atoms"))
+    exits, acks = (lanes(found[name]) for name in ("exits_atoms", "withdraw_acks_atoms"))
     lines = [f"owner {found['owner']}, exit leaf {found['leaf_index']}"]
     lines.append(f"  last epoch: exit pays {exits}, withdrawals acknowledged {acks}")
     lines += [f"  account {row['account']} (sub {row['sub']})" for row in found["accounts"]]
@@ -191,14 +208,30 @@ def _owner_lines(found: dict[str, Any]) -> list[str]:
 
 def _account_lines(found: dict[str, Any]) -> list[str]:
     lines = [f"account {found['account']} of {found['owner']} (sub {found['sub']})"]
+    lines.append(f"  margin by {found['mode']}" + (", its book is on auction" if found["auction"] else ""))
     names = ("equity", "margin_initial", "margin_maintenance", "free", "cash")
     lines += [f"  {name:<20}{usd(int(found[name + '_atoms'])):>24}" for name in names]
+    if int(found["debt_atoms"]):
+        lines.append(f"  {'debt':<20}{usd(int(found['debt_atoms'])):>24}  that collateral covers, at interest")
+    if int(found["pledged_atoms"]):
+        since = f"to the default fund, the last at {moment(found['pledge_us'])}"
+        lines.append(f"  {'pledged':<20}{usd(int(found['pledged_atoms'])):>24}  {since}")
     for position in found["positions"]:
         size, mark = int(position["size_lots"]), int(position["mark_atoms"])
         gain = size * mark - int(position["entry_cost_atoms"])
         lines.append(
             f"  position  instrument {position['instrument']}: {size:+,} lots at mark {usd(mark)}, P&L {usd(gain)}"
+            f"  {position['symbol']}"
         )
+    for row in found["holdings"]:
+        worth = usd(int(row["value_atoms"]))
+        what = f"{row['amount_atoms']} atoms of asset {row['asset']} ({row['symbol']})"
+        lines.append(f"  holds     {what}, worth {worth} before haircut")
+    for row in found["triggers"]:
+        what = f"{row['side']} {row['size_lots']:,} lots of {row['instrument']} at {row['when']}"
+        then = f"{usd(int(row['trigger_atoms']))}, then {row['kind']} at {usd(int(row['price_atoms']))}"
+        other = f", or else {row['oco']}" if int(row["oco"]) else ""
+        lines.append(f"  trigger   {row['client_order_id']}: {what} {then}{other}")
     for order in found["orders"]:
         price = usd(int(order["price_atoms"]))
         what = f"{order['side']} {order['open_lots']:,} lots of {order['instrument']} at {price}"
@@ -247,7 +280,7 @@ def place(
     command = PlaceOrder(
         instrument=instrument,
         side=ids.BUY if side == "buy" else ids.SELL,
-        price_atoms=parse_usd(price),
+        price_atoms=parse_usd(price, "PRICE"),
         size_lots=lots,
         client_order_id=now if client_id is None else client_id,
         kind=("limit", "market").index(kind),
@@ -257,7 +290,47 @@ def place(
         stp=("off", "taker", "maker", "both").index(stp),
         expiry_us=now + expires_in * 1_000_000 if expires_in else 0,
     )
-    _submit(api, account, key, command, as_json)
+    submit(api, account, key, command, as_json)
+
+
+@order.command("trigger")
+@click.argument("instrument", type=NUMBER)
+@click.argument("side", type=click.Choice(["buy", "sell"]))
+@click.argument("lots", type=NUMBER)
+@click.argument("price")
+@click.option("--above", help="Arrives when the mark price reaches this from below.")
+@click.option("--below", help="Arrives when the mark price reaches this from above.")
+@account_option
+@key_option
+@api_option
+@click.option("--client-id", type=NUMBER, help="Your id for the order; the time in microseconds by default.")
+@click.option("--type", "kind", type=click.Choice(["limit", "market"]), default="market", show_default=True)
+@click.option("--reduce-only/--any", default=True, show_default=True)
+@click.option("--oco", type=NUMBER, default=0, help="Client id of the order or trigger that this one cancels.")
+@json_option
+@reports_errors
+def trigger(
+    instrument: int, side: str, lots: int, price: str, above: str | None, below: str | None, account: int, key: Path,
+    api: str, client_id: int | None, kind: str, reduce_only: bool, oco: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Stop or take-profit: an order at PRICE (for a market order the worst) that waits for the mark price."""
+    from clearing.model.commands import PlaceTrigger
+
+    if (above is None) == (below is None):
+        raise click.UsageError("give --above PRICE or --below PRICE")
+    command = PlaceTrigger(
+        instrument=instrument,
+        side=ids.BUY if side == "buy" else ids.SELL,
+        trigger_atoms=parse_usd(above or "", "--above") if below is None else parse_usd(below, "--below"),
+        above=above is not None,
+        price_atoms=parse_usd(price, "PRICE"),
+        size_lots=lots,
+        client_order_id=time.time_ns() // 1_000 if client_id is None else client_id,
+        kind=("limit", "market").index(kind),
+        reduce_only=reduce_only,
+        oco=oco,
+    )
+    submit(api, account, key, command, as_json)
 
 
 @order.command("cancel")
@@ -275,7 +348,7 @@ def cancel(client_id: int | None, every: bool, account: int, key: Path, api: str
     if every == (client_id is not None):
         raise click.UsageError("give a CLIENT_ID or --all")
     command: MemberCommand = CancelAll() if client_id is None else CancelOrder(client_id)
-    _submit(api, account, key, command, as_json)
+    submit(api, account, key, command, as_json)
 
 
 @click.command()
@@ -283,11 +356,12 @@ def cancel(client_id: int | None, every: bool, account: int, key: Path, api: str
 @account_option
 @key_option
 @api_option
+@asset_option
 @json_option
 @reports_errors
-def withdraw(amount: str, account: int, key: Path, api: str, as_json: bool) -> None:
+def withdraw(amount: str, account: int, key: Path, api: str, asset: int, as_json: bool) -> None:
     """Ask the operator to acknowledge a withdrawal of AMOUNT; claim it when its epoch is final."""
     from clearing.model.commands import Withdraw
 
-    _submit(api, account, key, Withdraw(0, 0, parse_usd(amount)), as_json)
+    submit(api, account, key, Withdraw(0, asset, parse_amount(amount, asset)), as_json)
     note("claimable on-chain once the epoch that carries it is final: novate claim")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from clearing.chain.wallet import Wallet
     from clearing.client.http import ApiClient
     from clearing.model.commands import OperatorCommand
+    from clearing.model.params import Params
 
 _data = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 
@@ -62,6 +63,12 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="JSON list of instruments; BTC-PERP and ETH-PERP without it.",
 )
+@click.option(
+    "--params",
+    "params_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="JSON as `novate params show --json` prints it, or a part of it; defaults for the rest.",
+)
 @json_option
 @reports_errors
 def init(
@@ -72,6 +79,7 @@ def init(
     origin: str,
     publishers: int,
     instruments: Path | None,
+    params_file: Path | None,
     as_json: bool,
 ) -> None:
     """Write configuration and genesis into DIRECTORY for a deployed vault; nothing is overwritten."""
@@ -85,6 +93,8 @@ def init(
 
     if Layout(directory).journal.exists():
         fail("DATA_DIR_NOT_EMPTY", f"{directory} holds a deployment; choose another directory")
+    # The files first: keys are made only for what can be.
+    listed, rules = _instruments(instruments), _params(params_file, publishers)
     client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"))
     require_verified(verify_deployment(client.rpc, client.address))
     made = create_keys(directory, publishers)
@@ -102,7 +112,8 @@ def init(
         tokens=tuple(client.tokens()),
         operator_address=address,
         treasury=client.treasury(),
-        instruments=_instruments(instruments),
+        instruments=listed,
+        params=rules,
     )
     config = Config(rpc_url=rpc, confirmations=confirmations)
     genesis = init_data_dir(directory, chosen, time.time_ns() // 1_000, config, publishers)
@@ -113,17 +124,29 @@ def init(
 def _instruments(path: Path | None) -> tuple[Instrument, ...]:
     import msgspec
 
+    from clearing.cli.params import unnamed
+
     if path is None:
         return (
             Instrument(1, "BTC-PERP", "BTC", 1_000, 1_000_000, 50_000, 30_000),
             Instrument(2, "ETH-PERP", "ETH", 100, 10_000_000, 50_000, 30_000),
         )
     try:
-        rows = msgspec.json.decode(path.read_bytes())
-        return tuple(msgspec.convert(list(row.values()), Instrument) for row in rows)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
-        names = ", ".join(Instrument.__struct_fields__)
-        raise click.UsageError(f"{path}: {error}; give a list of objects with, in this order, {names}") from None
+        rows = msgspec.json.decode(path.read_bytes(), type=list[dict[str, str | int | bool]])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"{path}: {error}; give a list of objects") from None
+    return tuple(unnamed(Instrument, row, None, f"instrument {index}") for index, row in enumerate(rows))
+
+
+def _params(path: Path | None, publishers: int) -> "Params":
+    """Parameters of the genesis; where no file says otherwise, more than half of the publishers are a quorum."""
+    import msgspec
+
+    from clearing.cli.params import read_params
+    from clearing.model.params import Params
+
+    default = msgspec.structs.replace(Params(), oracle_quorum=publishers // 2 + 1)
+    return default if path is None else read_params(path, default)
 
 
 @operator.command("run")

@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from clearing.cli.output import parse_address
+from clearing.cli.output import parse_address, parse_usd
+from clearing.model.ids import MAX_AMOUNT_ATOMS
 
 if TYPE_CHECKING:
     from clearing.chain.vault import VaultClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Number(click.IntRange):
+    """A whole number, and called so in usage errors."""
+
+    name = "number"
+
+
 # Numbers that the journal's encoding holds; what they may be beyond that is the reducer's to say.
-NUMBER = click.IntRange(0, 2**63 - 1)
+NUMBER = Number(0, 2**63 - 1)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 api_option = click.option(
@@ -41,6 +49,10 @@ key_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the session key (hex, mode 0600).",
 )
+asset_option = click.option(
+    "--asset", default=0, show_default=True, type=click.IntRange(0, 3),
+    help="Lane of the vault's asset; other than the settlement asset (0), AMOUNT is in the token's atoms.",
+)  # fmt: skip
 account_option = click.option("--account", envvar="NOVATE_ACCOUNT", required=True, type=NUMBER, help="Account number.")
 
 
@@ -55,3 +67,14 @@ def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClie
     client = VaultClient(Rpc(rpc), address, signer)
     client.require_code()
     return client
+
+
+def parse_amount(text: str, asset: int) -> int:
+    """Atoms of an amount: units of the settlement asset, whole atoms of any other. Raises `click.UsageError`."""
+    if asset == 0:
+        return parse_usd(text)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= MAX_AMOUNT_ATOMS):
+        raise click.UsageError(
+            f"amount {text[:40]!r} is not a whole number of atoms below 2^63, as --asset {asset} needs"
+        )
+    return int(text)

@@ -4,8 +4,9 @@
 import json
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -110,16 +111,27 @@ def parse_address(text: str, what: str) -> bytes:
     return value
 
 
-def parse_usd(text: str) -> int:
-    """Atoms from a decimal amount such as 12.50 (six decimals), or a usage error."""
+def parse_usd(text: str, what: str = "amount") -> int:
+    """Atoms from a decimal amount such as 12.50 (six decimals), or a usage error that calls it `what`."""
     whole, _, fraction = text.partition(".")
     if not (whole.isdecimal() and (fraction == "" or fraction.isdecimal()) and len(fraction) <= 6 and whole.isascii()):
-        raise click.UsageError(f"amount {text!r} is not a positive decimal with at most 6 decimals, such as 12.50")
+        raise click.UsageError(f"{what} {text[:40]!r} is not a positive decimal with at most 6 decimals, such as 12.50")
     # More digits than any amount has are not even converted: Python refuses thousands of them.
     atoms = int((whole + fraction.ljust(6, "0"))[:40])
     if len(whole) > 30 or atoms > MAX_AMOUNT_ATOMS:
-        raise click.UsageError(f"amount {text[:40]!r} is too large; the most is {MAX_AMOUNT_ATOMS // 1_000_000}")
+        raise click.UsageError(f"{what} {text[:40]!r} is too large; the most is {MAX_AMOUNT_ATOMS // 1_000_000}")
     return atoms
+
+
+def lanes(amounts: Sequence[Any]) -> str:
+    """Amounts by lane: the settlement asset in units, the others in atoms where there are any."""
+    others = [f"{int(amount)} atoms of asset {lane}" for lane, amount in enumerate(amounts) if lane and int(amount)]
+    return ", ".join([usd(int(amounts[0])), *others])
+
+
+def moment(time_us: Any) -> str:
+    """Microseconds UTC as people write them."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(int(time_us) // 1_000_000))
 
 
 def usd(atoms: int) -> str:

@@ -12,6 +12,7 @@ from clearing.chain.deploy import deploy_token, mint
 from clearing.chain.rpc import Rpc
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
+from clearing.cli.chapters import fail_desk, open_desk, show_risk
 from clearing.cli.market import Market
 from clearing.cli.output import usd
 from clearing.cli.stage import (
@@ -70,7 +71,10 @@ class Story:
             self._fund()
             self._register()
             self._trade()
+            open_desk(self, _operator_seed(self.data))
+            show_risk(self)
             self._shock()
+            fail_desk(self)
             self._withdraw()
             self._verify()
             self._audit()

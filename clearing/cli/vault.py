@@ -6,8 +6,18 @@ from pathlib import Path
 
 import click
 
-from clearing.cli.options import NUMBER, json_option, rpc_option, vault_client, vault_option, wallet_option
+from clearing.cli.options import (
+    NUMBER,
+    asset_option,
+    json_option,
+    parse_amount,
+    rpc_option,
+    vault_client,
+    vault_option,
+    wallet_option,
+)
 from clearing.cli.output import PROOF_INVALID, emit, fail, note, parse_address, parse_usd, reports_errors, usd
+from clearing.model.ids import MAX_LANES
 
 
 @click.group()
@@ -20,7 +30,19 @@ def vault() -> None:
 @wallet_option
 @click.option("--operator", required=True, help="Address that signs headers.")
 @click.option("--treasury", required=True, help="Owner of the house's leaf.")
-@click.option("--token", help="Address of the settlement asset; without it a test token is deployed.")
+@click.option(
+    "--token",
+    "tokens",
+    multiple=True,
+    help="Address of an asset, repeatable to four; the first is the settlement asset. Without it a test token is made.",
+)
+@click.option(
+    "--test-tokens",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MAX_LANES),
+    help="Without --token: how many worthless test tokens to make.",
+)
 @click.option("--deployment", help="Deployment id, 32 bytes hex; without it a random one is chosen.")
 @click.option("--deadline", default=604_800, show_default=True, type=NUMBER, help="Seconds until anyone may freeze.")
 @click.option("--window", default=3_600, show_default=True, type=NUMBER, help="Challenge window in seconds.")
@@ -32,14 +54,15 @@ def deploy(
     wallet: Path,
     operator: str,
     treasury: str,
-    token: str | None,
+    tokens: tuple[str, ...],
+    test_tokens: int,
     deployment: str | None,
     deadline: int,
     window: int,
     min_deposit: str,
     as_json: bool,
 ) -> None:
-    """Deploy a vault for one settlement asset, and verify what was deployed."""
+    """Deploy a vault for a settlement asset and up to three collateral assets, and verify what was deployed."""
     from clearing.chain.deploy import (
         VaultParams,
         deploy_token,
@@ -52,16 +75,18 @@ def deploy(
 
     endpoint, payer = Rpc(rpc), Wallet.load(wallet)
     identity = _deployment_id(deployment)
-    if token is None:
-        note("no --token: deploying a worthless test token")
-        asset = deploy_token(endpoint, payer)
-    else:
-        asset = parse_address(token, "--token")
+    if len(tokens) > MAX_LANES:
+        raise click.UsageError(f"a vault holds at most {MAX_LANES} assets, not {len(tokens)}")
+    assets = [parse_address(token, "--token") for token in tokens]
+    if not assets:
+        note(f"no --token: deploying {'a worthless test token' if test_tokens == 1 else 'worthless test tokens'}")
+        assets = [deploy_token(endpoint, payer)]
+        assets += [deploy_token(endpoint, payer, f"Test Token {n}", f"TT{n}") for n in range(1, test_tokens)]
     params = VaultParams(
         identity,
         parse_address(operator, "--operator"),
         parse_address(treasury, "--treasury"),
-        [asset],
+        assets,
         deadline,
         window,
         parse_usd(min_deposit),
@@ -71,7 +96,8 @@ def deploy(
     emit(
         {
             "vault": client.address,
-            "token": asset,
+            "token": assets[0],
+            "tokens": assets,
             "deployment": identity,
             "chain_id": endpoint.chain_id(),
             "deadline_seconds": deadline,
@@ -141,16 +167,21 @@ def _shown(value: object) -> str:
 @vault_option
 @wallet_option
 @click.option("--to", help="Who receives; the wallet itself by default.")
+@asset_option
 @json_option
 @reports_errors
-def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None, as_json: bool) -> None:
-    """Mint AMOUNT of the worthless test token that `vault deploy` made, to try things out."""
+def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None, asset: int, as_json: bool) -> None:
+    """Mint AMOUNT of a worthless test token that `vault deploy` made, to try things out."""
     from clearing.chain.deploy import mint
 
+    atoms = parse_amount(amount, asset)
     client = vault_client(rpc, vault, wallet)
     receiver = parse_address(to, "--to") if to else client.wallet.address
-    token = client.tokens()[0]
-    receipt = mint(client.rpc, client.wallet, token, receiver, parse_usd(amount))
+    tokens = client.tokens()
+    if asset >= len(tokens):
+        fail("UNKNOWN_ASSET", f"the vault has assets 0 to {len(tokens) - 1}, not {asset}")
+    token = tokens[asset]
+    receipt = mint(client.rpc, client.wallet, token, receiver, atoms)
     emit({"token": token, "to": receiver, "amount": amount, "transaction": receipt.tx_hash}, as_json)
 
 
@@ -160,18 +191,21 @@ def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None
 @vault_option
 @wallet_option
 @click.option("--owner", help="Whom to credit; the wallet itself by default.")
+@asset_option
 @json_option
 @reports_errors
-def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, as_json: bool) -> None:
-    """Deposit AMOUNT (units of the settlement asset, such as 250.50) from the wallet."""
-    atoms = parse_usd(amount)
+def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, asset: int, as_json: bool) -> None:
+    """Deposit AMOUNT (units of the settlement asset, such as 250.50; of another --asset, atoms) from the wallet."""
+    atoms = parse_amount(amount, asset)
     client = vault_client(rpc, vault, wallet)
     beneficiary = parse_address(owner, "--owner") if owner else client.wallet.address
-    receipt = client.deposit(0, atoms, beneficiary)
+    receipt = client.deposit(asset, atoms, beneficiary)
     emit(
         {
             "owner": beneficiary,
-            "amount": usd(atoms),
+            "asset": asset,
+            "amount": usd(atoms) if asset == 0 else f"{atoms} atoms",
+            "amount_atoms": atoms,
             "transaction": receipt.tx_hash,
             "gas": receipt.gas_used,
             "inbox_count": client.inbox_count(),

@@ -101,6 +101,13 @@ class ApiClient:
     def instruments(self) -> list[dict[str, Any]]:
         return list(self._get("/v1/instruments")["instruments"])
 
+    def params(self) -> dict[str, Any]:
+        """The governed parameters in force: version, hash, a pending proposal, and `raw` to decode."""
+        return dict(self._get("/v1/params"))
+
+    def auctions(self) -> list[dict[str, Any]]:
+        return list(self._get("/v1/auctions")["auctions"])
+
     def account(self, number: int) -> dict[str, Any]:
         return dict(self._get(f"/v1/accounts/{number}"))
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Owners, accounts and session keys: who exists and who may sign."""
 
+from clearing.core import arrays
+from clearing.core.margin import headroom
 from clearing.core.state import Account, Owner, SessionKey, State
 from clearing.model import ids
-from clearing.model.commands import RegisterKey, RevokeKey
-from clearing.model.outcomes import AccountOpened, KeyRegistered, KeyRevoked
+from clearing.model.commands import RegisterKey, RevokeKey, SetMarginMode
+from clearing.model.outcomes import AccountOpened, KeyRegistered, KeyRevoked, MarginModeSet
 
 
 def owner_of(state: State, address: bytes) -> Owner:
@@ -59,4 +61,30 @@ def revoke(state: State, owner: Owner, action: RevokeKey) -> str:
         return "UNKNOWN_KEY"
     record.revoked = True
     state.out.append(KeyRevoked(owner.address, action.key))
+    return ""
+
+
+def set_margin_mode(state: State, account: Account, command: SetMarginMode) -> str:
+    """Change how the account is margined, if initial margin holds under the new mode."""
+    if command.mode not in (ids.STANDARD, ids.PORTFOLIO):
+        return "INVALID_FIELD"
+    before = account.mode
+    if command.mode == before:
+        return ""
+    step = 1 if command.mode == ids.PORTFOLIO else -1
+    account.mode = command.mode
+    account.set_plain()
+    state.portfolios += step
+    quiet = len(state.out)
+    arrays.ensure(state)
+    if (account.slots or account.holdings) and headroom(account) < 0:
+        account.mode = before
+        account.set_plain()
+        state.portfolios -= step
+        arrays.drop_unneeded(state)
+        del state.out[quiet:]
+        return "INSUFFICIENT_MARGIN"
+    arrays.drop_unneeded(state)
+    state.touched[account.number] = account
+    state.out.append(MarginModeSet(account.number, command.mode))
     return ""

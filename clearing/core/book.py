@@ -21,11 +21,12 @@ class Order:
     """An open order. `rank` is the time priority: it grows, and is renewed when priority is lost.
 
     `fee_acc` sums notional x rate (ppm atoms), `fee_paid` is what was charged of it: fees round up
-    once per order and not once per fill, so that splitting fills neither costs nor profits.
+    once per order and not once per fill, so that splitting fills neither costs nor profits. `oco`: client
+    order id of the trigger that goes when this order goes, and the other way round; 0 for none.
     """
 
     __slots__ = (
-        "account", "client_order_id", "expiry_us", "fee_acc", "fee_paid", "level", "next",
+        "account", "client_order_id", "expiry_us", "fee_acc", "fee_paid", "level", "next", "oco",
         "open_lots", "order_id", "post_only", "prev", "price", "rank", "reduce_only", "side", "slot", "stp",
     )  # fmt: skip
 
@@ -49,7 +50,7 @@ class Order:
         self.client_order_id = client_order_id
         self.post_only = self.reduce_only = False
         self.stp = stp
-        self.expiry_us = self.rank = self.fee_acc = self.fee_paid = 0
+        self.expiry_us = self.rank = self.fee_acc = self.fee_paid = self.oco = 0
         self.level: Level | None = None
         self.prev: Order | None = None
         self.next: Order | None = None

@@ -4,23 +4,26 @@
 from clearing.core.margin import equity
 from clearing.core.state import State
 from clearing.model.errors import InvariantViolation
+from clearing.model.ids import HOUSE_ACCOUNTS
 
 
 def check(state: State) -> None:
-    """Raise `InvariantViolation` unless money is conserved and positions sum to zero."""
+    """Raise `InvariantViolation` unless money is conserved in every asset and positions sum to zero."""
     total = sum(equity(account) for account in state.accounts)
     if total != state.holdings:
         raise InvariantViolation(
             "MONEY_NOT_CONSERVED",
             f"claims sum to {total} atoms, holdings are {state.holdings}; stop and replay",
         )
+    _check_collateral(state)
     for inst in state.instruments.values():
         net = longs = 0
         for account in inst.holders.values():
             size = account.slots[inst.id].size
             net += size
             longs += max(size, 0)
-        if net:
+        # A contract that is being settled is paid holder by holder, at a price that is the same for all.
+        if net and not inst.settle:
             raise InvariantViolation("POSITIONS_NOT_ZERO_SUM", f"instrument {inst.id} nets to {net} lots")
         if longs != inst.open_interest:
             raise InvariantViolation(
@@ -29,6 +32,38 @@ def check(state: State) -> None:
             )
     if state.holdings < 0 or any(ack < 0 for owner in state.owners.values() for ack in owner.acks):
         raise InvariantViolation("NEGATIVE_COUNTER", "holdings and withdrawal counters never go below zero")
+    _check_members(state)
+
+
+def _check_collateral(state: State) -> None:
+    """Per lane: what accounts hold is what the vault holds, and the holders are those who hold."""
+    sums = [0] * state.lanes
+    for account in state.accounts:
+        for lane, held in account.holdings.items():
+            sums[lane] += held.amount
+            if held.amount <= 0 or state.assets[lane].holders.get(account.number) is not account:
+                raise InvariantViolation(
+                    "HOLDING_WRONG", f"account {account.number} holds {held.amount} of asset {lane}, or is not listed"
+                )
+    for lane, asset in enumerate(state.assets):
+        if sums[lane] != asset.held:
+            raise InvariantViolation(
+                "MONEY_NOT_CONSERVED",
+                f"accounts hold {sums[lane]} atoms of asset {lane}, the vault {asset.held}; stop and replay",
+            )
+        if any(lane not in account.holdings for account in asset.holders.values()):
+            raise InvariantViolation("HOLDING_WRONG", f"a listed holder of asset {lane} holds none")
+
+
+def _check_members(state: State) -> None:
+    """Pledges and auctions belong to members, and the list of auctions is complete."""
+    for account in state.accounts:
+        house = account.number < HOUSE_ACCOUNTS
+        if account.pledged < 0 or (house and account.pledged):
+            raise InvariantViolation("PLEDGE_WRONG", f"account {account.number} pledges {account.pledged} atoms")
+        listed = state.auctions.get(account.number) is account
+        if listed != (account.auction is not None) or (house and listed):
+            raise InvariantViolation("AUCTION_WRONG", f"account {account.number}: its auction and the list differ")
 
 
 def check_books(state: State) -> None:

@@ -14,6 +14,9 @@ _ORDER = Struct(">QQIBQQQQBBB")
 _FEES = Struct(">QQI")
 _VOLUME = Struct(">QQ")
 _KEY = Struct(">33sBQBQ")
+_EXTRA = Struct(">BQQQQQQQQQQBI")
+_HOLDING = Struct(">BQ")
+_TRIGGER = Struct(">QQIBQBQQBBQQ")
 _LEAF = Struct(">BB32s20sIH32sQQQQQ32s32s")
 _ZERO = bytes(32)
 _VERSION = 1
@@ -74,8 +77,39 @@ def _owner_part(account: Account) -> list[bytes]:
     return parts
 
 
+def _extra_part(account: Account) -> bytes:
+    """Margin mode, default fund, liquidation, dead man's switch, collateral and triggers."""
+    auction = account.auction
+    value, maintenance = (auction.value, auction.maintenance) if auction is not None else (0, 0)
+    parts = [
+        _EXTRA.pack(
+            account.mode,
+            account.pledged,
+            account.pledge_us,
+            account.wait_us,
+            account.interest_us,
+            account.cancel_all_us,
+            auction.start_us if auction is not None else 0,
+            *_pair(value),
+            *_pair(maintenance),
+            len(account.holdings),
+            len(account.triggers),
+        )
+    ]
+    parts.extend(_HOLDING.pack(lane, account.holdings[lane].amount) for lane in sorted(account.holdings))
+    parts.extend(
+        _TRIGGER.pack(
+            t.order_id, t.client_order_id, t.instrument, t.side, t.trigger, t.above, t.price, t.lots, t.kind,
+            t.reduce_only, t.oco, t.expiry_us,
+        )
+        for t in sorted(account.triggers.values(), key=lambda trigger: trigger.order_id)
+    )  # fmt: skip
+    return b"".join(parts)
+
+
 def details(account: Account, params_hash: bytes) -> bytes:
-    """SHA-256 over balances, positions by instrument, order digest, volumes, keys, parameters."""
+    """SHA-256 over balances, positions by instrument, order digest, what `_extra_part` names, volumes,
+    keys, parameters."""
     slots = [account.slots[key] for key in sorted(account.slots)]
     parts = [
         _CASH.pack(
@@ -96,6 +130,7 @@ def details(account: Account, params_hash: bytes) -> bytes:
         parts.append(_POSITION.pack(*row))
     if account.orders:
         parts.append(_orders_digest(account))
+    parts.append(_extra_part(account))
     parts.extend(_VOLUME.pack(day, volume) for day, volume in account.volumes)
     if account.owner.accounts[0] is account:
         parts.extend(_owner_part(account))
@@ -103,9 +138,14 @@ def details(account: Account, params_hash: bytes) -> bytes:
     return hashlib.sha256(b"".join(parts)).digest()
 
 
-def state_leaf(account: Account, domain: bytes, params_hash: bytes) -> bytes:
-    """Preimage of the account's state leaf (docs/protocol.md), salted for its `leaf_epoch`."""
-    equity, initial, maintenance = assess(account)
+def state_leaf(
+    account: Account, domain: bytes, params_hash: bytes, margins: tuple[int, int, int] | None = None
+) -> bytes:
+    """Preimage of the account's state leaf (docs/protocol.md), salted for its `leaf_epoch`.
+
+    `margins`: what `assess` says, for callers that have asked already.
+    """
+    equity, initial, maintenance = margins or assess(account)
     positive, deficit = _pair(equity)
     owner = account.owner
     return _LEAF.pack(
@@ -126,6 +166,8 @@ def state_leaf(account: Account, domain: bytes, params_hash: bytes) -> bytes:
     )
 
 
-def state_leaf_hash(state: State, account: Account, params_hash: bytes) -> bytes:
+def state_leaf_hash(
+    state: State, account: Account, params_hash: bytes, margins: tuple[int, int, int] | None = None
+) -> bytes:
     """Leaf hash of an account in the state tree."""
-    return hashlib.sha256(state_leaf(account, state.state_tree.domain, params_hash)).digest()
+    return hashlib.sha256(state_leaf(account, state.state_tree.domain, params_hash, margins)).digest()

@@ -1,119 +1,119 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Simple liquidation: below maintenance an account's orders are cancelled, its positions are
-closed against the book within a band around the mark, and the insurance fund takes over the rest
-at mark and pays a deficit as far as it can. What it cannot pay stays visible as negative equity,
-which the wind-down of an epoch allocates.
+"""The liquidation ladder. One command, one step, by the operator or by any member who keeps watch.
+
+An account is liquidatable when equity is below maintenance margin at fresh prices; house accounts never are.
+Its orders and triggers go first, together with the first of these that applies:
+1. SEIZE: a settlement claim below zero is paid from its collateral.
+2. equity below backstop_ppm of maintenance, or below zero: BACKSTOP takes the book at the mark, or, if it cannot,
+   DEFAULT is declared: the waterfall, and ADL for what it cannot pay, are next.
+3. AUCTION: a book with options is put on offer (`clearing.core.auction`), and stays so until it is sold, healthy or
+   urgent.
+4. SLICE: linear positions are sold down (`clearing.core.ladder`).
+CANCEL alone is what remains for an account without positions.
+
+- A cool-down (`Account.wait_us`) holds back every step but the backstop.
+- Under portfolio margin the command names the scenario that proves the failure; a false witness is refused.
+- No step raises maintenance margin, and none lowers equity / maintenance, as long as seizing costs less than the
+  haircut it frees.
 """
 
-from clearing.core.book import Order
-from clearing.core.margin import assess, equity
-from clearing.core.matching import match, opposite_limit
-from clearing.core.orders import cancel_all
-from clearing.core.positions import fold, settle_funding, slot_of
-from clearing.core.state import Account, Slot, State
-from clearing.model import ids
-from clearing.model.commands import CancelAll
-from clearing.model.outcomes import (
-    Liquidated,
-    OrderCancelled,
-    OrderPlaced,
-    PositionTransferred,
+from clearing.core import auction, ladder
+from clearing.core.backstop import (
+    can_take,
+    cancel_everything,
+    has_positions,
+    is_stale,
+    is_urgent,
+    take_book,
 )
+from clearing.core.collateral import seize
+from clearing.core.margin import assess, equity, fails
+from clearing.core.state import Account, State
+from clearing.model import ids
+from clearing.model.commands import Liquidate, ProposeLiquidation
+from clearing.model.outcomes import Liquidated
 
+# An entry holds about 300 fills, or fewer and up to 1,000 cancellations: 20 of them weigh a fill and more.
 MAX_FILLS = 300
+_CANCELS_PER_FILL = 20
 
 
 def is_liquidatable(state: State, account: Account) -> str:
-    """ "" when the account fails maintenance at fresh prices, else the reason why not."""
+    """ "" when the account fails maintenance at fresh prices and something could be done, else the reason."""
     if account.number < ids.HOUSE_ACCOUNTS:
         return "NOT_LIQUIDATABLE"
     now, _, maintenance = assess(account)
-    if now >= maintenance or (maintenance == 0 and not account.slots):
+    if now >= maintenance or not (has_positions(account) or account.holdings or account.orders or account.triggers):
         return "NOT_LIQUIDATABLE"
-    oldest = state.time_us - state.params.oracle_max_age_us
-    for slot in account.slots.values():
-        if slot.size and slot.inst.index_time < oldest:
-            return "ORACLE_STALE"
-    return ""
+    return "ORACLE_STALE" if is_stale(state, account, state.time_us) else ""
 
 
-def liquidate(state: State, number: int) -> str:
-    """Close the account out. Returns "" or the code of the refusal."""
+def is_ready(state: State, account: Account, now_us: int) -> bool:
+    """Would a step be taken now? False for a liquidatable account that is cooling down or on auction, unless
+    the backstop may take it."""
+    if is_urgent(state, account) and can_take(state, account) and has_positions(account):
+        return True
+    return account.wait_us <= now_us and (account.auction is None or is_urgent(state, account))
+
+
+def liquidate(state: State, command: Liquidate) -> str:
+    """The operator's step."""
+    return _step(state, command.account, command.scenario)
+
+
+def propose(state: State, account: Account, command: ProposeLiquidation) -> str:
+    """A step that any member may ask for; who asks makes no difference."""
+    return _step(state, command.account, command.scenario)
+
+
+def _step(state: State, number: int, scenario: int) -> str:
     if not 0 <= number < len(state.accounts):
         return "UNKNOWN_ACCOUNT"
     account = state.accounts[number]
+    if auction.may_end(state, account, state.time_us):
+        auction.end(state, account, "HEALTHY")
+        return ""
     code = is_liquidatable(state, account)
     if code:
         return code
-    before, _, maintenance = assess(account)
-    if not maintenance and _deficit_is_beyond_the_fund(state):
-        return "NOT_LIQUIDATABLE"
-    # 300 fills and 1,000 cancellations would not fit into one entry; 20 cancellations weigh a fill and more.
-    state.fills_left = min(state.fills_left, MAX_FILLS - len(account.orders) // 20)
-    cancel_all(state, account, CancelAll(0), "LIQUIDATION")
-    closed_notional = 0
-    for instrument in sorted(account.slots):
-        slot = account.slots[instrument]
-        if slot.size:
-            closed_notional += abs(slot.size) * slot.inst.mark
-            _sell_down(state, account, slot)
-    fund = state.accounts[ids.INSURANCE_FUND]
-    fee = min(
-        closed_notional * state.params.liquidation_fee_ppm // ids.PPM,
-        max(0, equity(account)),
-    )
-    account.cash -= fee
-    fund.cash += fee
-    for instrument in sorted(account.slots):
-        slot = account.slots[instrument]
-        if slot.size:
-            _take_over(state, account, slot, fund)
-    covered = min(max(0, -account.cash), max(0, equity(fund)))
-    account.cash += covered
-    fund.cash -= covered
+    proven, pnl = fails(account, scenario)
+    if not proven:
+        return "FALSE_WITNESS"
+    if not is_ready(state, account, state.time_us):
+        return "IN_LIQUIDATION" if account.auction is not None else "LIQUIDATION_COOLING"
+    now, _, maintenance = assess(account)
+    cancelled = cancel_everything(state, account)
     state.touched[number] = account
-    state.touched[fund.number] = fund
-    state.out.append(Liquidated(number, before, maintenance, fee, covered))
+    state.fills_left = min(state.fills_left, MAX_FILLS - cancelled // _CANCELS_PER_FILL)
+    step, closed, fee = _act(state, account)
+    state.out.append(Liquidated(number, step, scenario, pnl, now, maintenance, closed, fee, account.wait_us))
     return ""
 
 
-def _deficit_is_beyond_the_fund(state: State) -> bool:
-    """A flat account in deficit can only be helped while the fund has something."""
-    return equity(state.accounts[ids.INSURANCE_FUND]) <= 0
-
-
-def _sell_down(state: State, account: Account, slot: Slot) -> None:
-    """Immediate-or-cancel against the book, no worse than the band around the mark."""
-    inst = slot.inst
-    side = ids.SELL if slot.size > 0 else ids.BUY
-    band = inst.mark * state.params.liquidation_band_ppm // ids.PPM
-    price = inst.mark - band if side == ids.SELL else inst.mark + band
-    order = Order(state.next_order_id, account, slot, side, max(price, 1), abs(slot.size))
-    state.next_order_id += 1
-    state.out.append(
-        OrderPlaced(
-            order.order_id,
-            account.number,
-            0,
-            inst.id,
-            side,
-            order.price,
-            order.open_lots,
-        )
-    )
-    keys = inst.book.sides[1 - side].keys
-    if keys and keys[-1] >= opposite_limit(side, order.price):
-        match(state, order)
-    if order.open_lots:
-        state.out.append(OrderCancelled(order.order_id, order.open_lots, "LIQUIDATION"))
-
-
-def _take_over(state: State, account: Account, slot: Slot, fund: Account) -> None:
-    """Novate what is left to the insurance fund at the mark: neither side's equity changes."""
-    inst, size = slot.inst, slot.size
-    target = slot_of(state, fund, inst.id)
-    settle_funding(account, slot)
-    settle_funding(fund, target)
-    fold(account, slot, -size, inst.mark, 0)
-    fold(fund, target, size, inst.mark, 0)
-    state.out.append(PositionTransferred(account.number, fund.number, inst.id, size, inst.mark))
+def _act(state: State, account: Account) -> tuple[str, int, int]:
+    """(step, atoms closed, fee)."""
+    credited = seize(state, account, -equity(account)) if account.holdings and equity(account) < 0 else 0
+    if credited:
+        state.touched[account.number] = account
+        state.touched[ids.INSURANCE_FUND] = state.accounts[ids.INSURANCE_FUND]
+        return "SEIZE", credited, 0
+    cooled = state.time_us + state.params.ladder.cooldown_us
+    if not has_positions(account):
+        account.wait_us = cooled
+        return "CANCEL", 0, 0
+    if is_urgent(state, account):
+        if not can_take(state, account):
+            account.wait_us = cooled
+            state.defaulters[account.number] = account
+            return "DEFAULT", 0, 0
+        closed, fee = take_book(state, account)
+        if account.auction is not None:
+            auction.end(state, account, "BACKSTOP")
+        account.wait_us = 0
+        return "BACKSTOP", closed, fee
+    if any(slot.size and slot.inst.kind == ids.OPTION for slot in account.slots.values()):
+        auction.start(state, account)
+        return "AUCTION", 0, 0
+    closed, fee, cooling = ladder.sell_down(state, account)
+    account.wait_us = cooled if cooling else 0
+    return "SLICE", closed, fee

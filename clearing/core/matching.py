@@ -3,13 +3,18 @@
 
 A maker that may not trade (expired, reduce-only with nothing left to reduce, self-trade) is
 cancelled on the way. Fills and such cancels share the entry's budget, so an entry stays bounded.
+
+Whoever leaves, filled or cancelled, takes its OCO partner along (reason OCO): an order's partner is
+a trigger, a trigger's partner either. A maker that has a partner therefore costs twice the budget.
 """
+
+from bisect import bisect_left
 
 from clearing.core.book import Order, Side
 from clearing.core.fees import roll_day
 from clearing.core.margin import add_open
 from clearing.core.positions import fold
-from clearing.core.state import InstrumentState, State
+from clearing.core.state import Account, InstrumentState, State, Trigger
 from clearing.model import ids
 from clearing.model.ids import DAY_US, PPM
 from clearing.model.outcomes import OrderCancelled, TradeNovated
@@ -30,6 +35,50 @@ def drop(state: State, order: Order, reason: str) -> None:
     del state.orders[order_id]
     state.dirty[account.number] = account
     state.out.append(OrderCancelled(order_id, lots, reason))
+    if order.oco:
+        cancel_partner(state, account, order.oco)
+
+
+def queue_key(trigger: Trigger) -> tuple[int, int]:
+    """Where a waiting trigger stands in `InstrumentState.above` or `below`: nearest price first, then oldest."""
+    return trigger.trigger, trigger.order_id
+
+
+def below_key(item: tuple[int, int]) -> tuple[int, int]:
+    """Sort key of `InstrumentState.below`: the highest price is reached first."""
+    return -item[0], item[1]
+
+
+def discard(state: State, trigger: Trigger, reason: str) -> None:
+    """Take a trigger, waiting or fired, out of its queue and the indexes, and say so."""
+    inst, account = state.instruments[trigger.instrument], trigger.account
+    item = queue_key(trigger)
+    if trigger.above:
+        queue, at = inst.above, bisect_left(inst.above, item)
+    else:
+        queue, at = inst.below, bisect_left(inst.below, below_key(item), key=below_key)
+    if at < len(queue) and queue[at] == item:
+        del queue[at]
+    else:
+        inst.fired.remove(trigger)
+    del account.triggers[trigger.client_order_id]
+    del state.triggers[trigger.order_id]
+    state.dirty[account.number] = account
+    state.out.append(OrderCancelled(trigger.order_id, trigger.lots, reason))
+    if trigger.oco:
+        cancel_partner(state, account, trigger.oco)
+
+
+def cancel_partner(state: State, account: Account, client_order_id: int) -> None:
+    """Cancel what an OCO pair's other half names. The pair is dissolved first, so that it does not answer."""
+    trigger = account.triggers.get(client_order_id)
+    if trigger is not None:
+        trigger.oco = 0
+        discard(state, trigger, "OCO")
+    else:
+        order = account.orders[client_order_id]
+        order.oco = 0
+        drop(state, order, "OCO")
 
 
 def rest(state: State, order: Order) -> None:
@@ -70,9 +119,9 @@ def match(state: State, taker: Order) -> str:
     while taker.open_lots and keys and keys[-1] >= limit:
         if state.fills_left <= 0:
             return "FILL_LIMIT"
-        state.fills_left -= 1
         maker = levels[keys[-1]].head
         assert maker is not None, "levels are never empty"
+        state.fills_left -= 2 if maker.oco else 1
         if maker.account.owner is owner:
             if taker.stp != ids.STP_CANCEL_TAKER:
                 drop(state, maker, "STP")
@@ -103,7 +152,7 @@ def _trade(
     day: int,
 ) -> None:
     """One fill at the maker's price: both legs, both fees, the maker's open sums."""
-    price = maker.price
+    price = inst.last = maker.price
     notional = lots * price
     buyer, seller = maker.account, taker.account
     if buyer.day != day:
@@ -149,6 +198,8 @@ def _trade(
             taker_fee,
         )
     )
+    if maker.oco and not left:
+        cancel_partner(state, buyer, maker.oco)
 
 
 def fillable(state: State, side: int, price: int, lots: int, inst: InstrumentState, taker: Order) -> bool:
@@ -167,16 +218,17 @@ def fillable(state: State, side: int, price: int, lots: int, inst: InstrumentSta
             break
         maker = opposite.levels[key].head
         while maker is not None and lots > 0:
+            cost = 2 if maker.oco else 1
             if maker.account.owner is owner:
-                budget -= 1
-                if taker.stp != ids.STP_CANCEL_MAKER or budget < 0:
+                if taker.stp != ids.STP_CANCEL_MAKER or budget <= 0:
                     return False
+                budget -= cost
             else:
                 traded, visits = _would_trade(state, maker, taker, lots, moved)
                 lots -= traded
-                budget -= visits
-                if budget < 0:
+                if budget <= (visits - 1) * cost:
                     return False
+                budget -= visits * cost
             maker = maker.next
     return lots <= 0
 
@@ -201,3 +253,25 @@ def _would_trade(state: State, maker: Order, taker: Order, lots: int, moved: dic
         other = taker.account.number
         moved[other] = moved.get(other, 0) - sign * free
     return maker.open_lots - left, visits
+
+
+def visits(inst: InstrumentState, account: Account, side: int, price: int, lots: int, most: int) -> int:
+    """A bound from above of the budget that `match` would take for this order; counts to just beyond `most`.
+
+    Makers that may turn out not to trade are counted and fill nothing.
+    """
+    opposite = inst.book.sides[1 - side]
+    limit = opposite_limit(side, price)
+    count = 0
+    for key in reversed(opposite.keys):
+        if key < limit:
+            break
+        maker = opposite.levels[key].head
+        while maker is not None and lots > 0 and count <= most:
+            count += 2 if maker.oco else 1
+            if not (maker.expiry_us or maker.reduce_only or maker.account.owner is account.owner):
+                lots -= maker.open_lots
+            maker = maker.next
+        if lots <= 0 or count > most:
+            break
+    return count

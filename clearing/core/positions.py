@@ -3,6 +3,7 @@
 what one account pays another receives, to the atom."""
 
 from clearing.core.state import Account, Slot, State
+from clearing.model.ids import OPTION
 
 
 def slot_of(state: State, account: Account, instrument: int) -> Slot:
@@ -11,7 +12,23 @@ def slot_of(state: State, account: Account, instrument: int) -> Slot:
     if slot is None:
         slot = Slot(state.instruments[instrument])
         account.slots[instrument] = slot
+        if slot.inst.kind == OPTION:
+            account.plain = False
     return slot
+
+
+def is_empty(slot: Slot) -> bool:
+    """Neither a position nor open orders: nothing of it is worth keeping."""
+    return not (slot.size or slot.buy_lots or slot.sell_lots)
+
+
+def drop_slot(state: State, account: Account, instrument: int) -> None:
+    """Forget an account's empty slot, if there is one."""
+    slot = account.slots.get(instrument)
+    if slot is not None and is_empty(slot):
+        del account.slots[instrument]
+        account.set_plain()
+        state.dirty[account.number] = account
 
 
 def settle_funding(account: Account, slot: Slot) -> None:

@@ -12,23 +12,34 @@ Signatures are checked before (clearing.model.signature), since that needs no st
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from clearing.core import (
     accounts,
+    adl,
+    auction,
+    borrowing,
     collateral,
     epoch,
+    expiry,
     funding,
+    governance,
     liquidation,
+    listing,
     oracle,
     orders,
+    triggers,
+    waterfall,
 )
 from clearing.core.accounts import open_account, owner_of
 from clearing.core.margin import assess
+from clearing.core.risk import kernel_check
 from clearing.core.snapshot import new_trees
 from clearing.core.state import Account, SessionKey, State
 from clearing.model import commands as c
 from clearing.model import ids, params
+from clearing.model.bounds import validate
 from clearing.model.codec import body_hash
 from clearing.model.errors import NovateError, Refused
 from clearing.model.ids import HOUSE_ACCOUNTS, MAX_COMMANDS_PER_BATCH
@@ -41,9 +52,24 @@ from clearing.model.outcomes import (
     Rejected,
 )
 
-RULES_VERSION = 1
+RULES_VERSION = 2
+# Once per process: the machine does not change under it.
+_require_kernel = cache(kernel_check.require)
 # Their outcomes can fill an entry, which holds 65,535 bytes.
-_STANDS_ALONE = (c.CloseEpoch, c.Liquidate, c.ExpireOrders, c.FundingTick)
+_STANDS_ALONE = (
+    c.CloseEpoch,
+    c.Liquidate,
+    c.ExpireOrders,
+    c.FundingTick,
+    c.SettleExpiry,
+    c.RunTriggers,
+    c.ResolveDeficit,
+    c.Deleverage,
+    c.ChargeInterest,
+    c.ProposeParams,
+    c.ProposeLiquidation,
+    c.BidAuction,
+)
 # Per command: the scope a session key needs, and who handles it.
 _MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] = {
     c.PlaceOrder: (ids.SCOPE_TRADE, orders.place),
@@ -52,6 +78,30 @@ _MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] =
     c.ReplaceOrder: (ids.SCOPE_TRADE, orders.replace),
     c.Withdraw: (ids.SCOPE_WITHDRAW, collateral.withdraw),
     c.Transfer: (ids.SCOPE_TRANSFER, collateral.transfer),
+    c.PlaceTrigger: (ids.SCOPE_TRADE, triggers.place),
+    c.SetMarginMode: (ids.SCOPE_TRADE, accounts.set_margin_mode),
+    c.ProposeLiquidation: (ids.SCOPE_TRADE, liquidation.propose),
+    c.BidAuction: (ids.SCOPE_TRADE, auction.bid),
+    c.PledgeDefaultFund: (ids.SCOPE_TRANSFER, waterfall.pledge),
+    c.ScheduleCancelAll: (ids.SCOPE_TRADE, orders.schedule_cancel_all),
+}
+# What every operator command does; each returns "" or the code of its refusal.
+_OPERATOR_HANDLERS: dict[type, Callable[[State, Any], str]] = {
+    c.ConsumeInbox: collateral.consume,
+    c.FundingTick: funding.tick,
+    c.ExpireOrders: orders.expire,
+    c.Liquidate: liquidation.liquidate,
+    c.CloseEpoch: epoch.close,
+    c.HouseTransfer: collateral.house_transfer,
+    c.ListInstrument: listing.list_instrument,
+    c.DelistInstrument: listing.delist_instrument,
+    c.HaltMarket: listing.halt,
+    c.SettleExpiry: expiry.settle,
+    c.RunTriggers: triggers.run,
+    c.ResolveDeficit: waterfall.resolve,
+    c.Deleverage: adl.deleverage,
+    c.ProposeParams: governance.propose,
+    c.ChargeInterest: borrowing.charge,
 }
 
 
@@ -72,6 +122,8 @@ class Reducer:
     """Holds the `state` and applies envelopes to it. Deterministic: same input, same bytes."""
 
     def __init__(self, genesis: c.Genesis | None = None, state: State | None = None) -> None:
+        """Raises `NovateError` KERNEL_BITS_DIFFER on a machine that computes other option prices."""
+        _require_kernel()
         if state is None:
             if genesis is None:
                 raise NovateError("NO_GENESIS", "the first entry of a journal is its genesis")
@@ -159,6 +211,8 @@ class Reducer:
                 "BATCH_SIZE",
                 f"a batch holds 1 to {MAX_COMMANDS_PER_BATCH} commands",
             )
+        if len(commands) > 1 and any(type(command) in _STANDS_ALONE for command in commands):
+            raise Refused("BATCH_SIZE", "a liquidation and a bid stand alone in their batch")
         nonces.use(nonce)
         state.time_us = time_us
         state.dirty[number] = account
@@ -194,8 +248,8 @@ class Reducer:
                 "ORACLE_REPLAYED",
                 "not newer than the publisher's last update; sign a later time",
             )
-        if len(body.prices) > 1_000:
-            raise Refused("BATCH_SIZE", "an update holds at most 1000 prices")
+        if len(body.prices) > 250 or len(body.surfaces) > 100:  # each may come with a risk array's hashes
+            raise Refused("BATCH_SIZE", "an update holds at most 250 prices and 100 surfaces")
         state.time_us = time_us
         oracle.update(state, body, digest)
 
@@ -247,20 +301,9 @@ class Reducer:
                 state.out.append(Rejected(index, code))
 
     def _operator_command(self, command: c.OperatorCommand) -> str:
-        state = self.state
-        if isinstance(command, c.ConsumeInbox):
-            return collateral.consume(state, command)
-        if isinstance(command, c.FundingTick):
-            return funding.tick(state)
-        if isinstance(command, c.ExpireOrders):
-            return orders.expire(state)
-        if isinstance(command, c.Liquidate):
-            return liquidation.liquidate(state, command.account)
-        if isinstance(command, c.CloseEpoch):
-            return epoch.close(state, command)
-        if isinstance(command, c.HouseTransfer):
-            return collateral.house_transfer(state, command)
-        return self._rotate(command)
+        if isinstance(command, c.RotateOperator | c.RotatePublisher):
+            return self._rotate(command)
+        return _OPERATOR_HANDLERS[type(command)](self.state, command)
 
     def _rotate(self, command: c.RotateOperator | c.RotatePublisher) -> str:
         """The old key signed this; from the next entry on the new one signs."""
@@ -290,11 +333,11 @@ def _from_genesis(genesis: c.Genesis) -> State:
             "INVALID_GENESIS",
             f"rules version {genesis.rules_version}; this build has {RULES_VERSION}",
         )
-    if len(genesis.vaults) != 1 or len(genesis.vaults[0].tokens) != 1:
-        raise NovateError("INVALID_GENESIS", "these rules serve one vault with one settlement asset")
+    if len(genesis.vaults) != 1 or not 1 <= len(genesis.vaults[0].tokens) <= ids.MAX_LANES:
+        raise NovateError("INVALID_GENESIS", "these rules serve one vault with 1 to 4 assets, the first for settlement")
     if len(genesis.deployment) != 32 or len(genesis.treasury) != 20 or len(genesis.operator_key) != 33:
         raise NovateError("INVALID_GENESIS", "deployment has 32 bytes, treasury 20, operator_key 33")
-    params.validate(genesis.params, genesis.instruments)
+    validate(genesis.params, genesis.instruments, len(genesis.vaults[0].tokens))
     state = State(genesis)
     new_trees(state)
     return state

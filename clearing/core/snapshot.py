@@ -5,7 +5,6 @@ roots before use: every leaf is rebuilt from what was restored, none is taken on
 Valid only directly after an accepted CloseEpoch: then what is committed is what the accounts hold.
 """
 
-import hashlib
 from typing import Any
 
 import msgspec
@@ -14,7 +13,8 @@ from clearing.core.book import Order
 from clearing.core.fees import set_tier
 from clearing.core.leaves import state_leaf_hash
 from clearing.core.margin import equity
-from clearing.core.state import Account, NonceWindow, Owner, SessionKey, Slot, State
+from clearing.core.shared import digest, narrow, nonces, restore_after, restore_before, rows, wide
+from clearing.core.state import Account, Auction, Holding, NonceWindow, Owner, SessionKey, Slot, State
 from clearing.model import ids
 from clearing.model.codec import encode
 from clearing.model.commands import Genesis
@@ -33,7 +33,8 @@ _Key = tuple[bytes, int, int, bool, _Window]
 _OwnerRow = tuple[bytes, _Window, bytes, list[_Key], list[int], list[int], bool]
 _Volume = tuple[int, int]
 _SlotRow = tuple[int, int, bytes, int]
-_AccountRow = tuple[int, int, bytes, bytes, int, int, list[_Volume], int, list[_SlotRow]]
+_Extra = tuple[int, int, int, int, int, int, tuple[int, bytes, bytes] | None, list[tuple[int, int]]]
+_AccountRow = tuple[int, int, bytes, bytes, int, int, list[_Volume], int, list[_SlotRow], _Extra | None]
 _OrderRow = tuple[int, int, int, int, int, int, int, bool, bool, int, int, int, bytes, bytes]
 _Payload = tuple[Genesis, list[Any], list[_OwnerRow], list[_AccountRow], list[_OrderRow]]
 _decode = msgspec.msgpack.Decoder(_Payload).decode
@@ -46,61 +47,12 @@ def new_trees(state: State) -> None:
     state.state_tree = StateTree(state_domain(state.deployment))
 
 
-def _nonces(window: NonceWindow) -> tuple[int, bytes]:
-    return window.high, window.bits.to_bytes((window.bits.bit_length() + 7) // 8, "big")
-
-
-def _wide(value: int) -> bytes:
-    """Integers that may pass 64 bits, as 16 signed bytes."""
-    return value.to_bytes(16, "big", signed=True)
-
-
-def _globals(state: State) -> tuple[Any, ...]:
-    """Everything outside accounts and owners, in a fixed order."""
-    publishers = [(p.key, p.head, p.time_us, [(i, *p.prices[i]) for i in sorted(p.prices)]) for p in state.publishers]
-    instruments = [
-        (
-            inst.id,
-            inst.index,
-            inst.mark,
-            inst.index_time,
-            inst.funding_index,
-            inst.funding_carry,
-            inst.funding_time,
-            inst.premium_sum,
-            inst.premium_count,
-        )
-        for inst in state.instruments.values()
-    ]
-    return (
-        state.operator_key,
-        state.operator_address,
-        _nonces(state.operator_nonces),
-        publishers,
-        instruments,
-        state.time_us,
-        state.next_order_id,
-        state.next_rank,
-        _wide(state.holdings),
-        _wide(state.user_exits),
-        state.inbox_count,
-        state.inbox_hash,
-        state.epoch,
-        state.haircut,
-    )
-
-
-def globals_digest(state: State) -> bytes:
-    """SHA-256 that commits to genesis, operator, oracle, instruments and counters (32 bytes)."""
-    return hashlib.sha256(b"novate/globals/v1\n" + encode((state.genesis, _globals(state)))).digest()
-
-
 def _owner_row(owner: Owner) -> tuple[Any, ...]:
-    keys = [(key.key, key.scope, key.expiry_us, key.revoked, _nonces(key.nonces)) for key in owner.keys.values()]
+    keys = [(key.key, key.scope, key.expiry_us, key.revoked, nonces(key.nonces)) for key in owner.keys.values()]
     posted = owner.posted is not None
     return (
         owner.address,
-        _nonces(owner.nonces),
+        nonces(owner.nonces),
         owner.secret,
         keys,
         owner.exits,
@@ -110,18 +62,45 @@ def _owner_row(owner: Owner) -> tuple[Any, ...]:
 
 
 def _account_row(account: Account) -> tuple[Any, ...]:
-    slots = [(s.inst.id, s.size, _wide(s.entry_cost), s.funding) for s in account.slots.values()]
+    slots = [(s.inst.id, s.size, wide(s.entry_cost), s.funding) for s in account.slots.values()]
     return (
         account.owner.leaf_index,
         account.sub,
-        _wide(account.cash),
-        _wide(account.basis),
+        wide(account.cash),
+        wide(account.basis),
         account.day,
         account.volume_today,
         account.volumes,
         account.leaf_epoch,
         slots,
+        _extra_row(account),
     )
+
+
+def _extra_row(account: Account) -> _Extra | None:
+    """What most accounts do not have; None when all of it is as in a new account."""
+    auction = account.auction
+    row = (
+        account.mode,
+        account.pledged,
+        account.pledge_us,
+        account.wait_us,
+        account.interest_us,
+        account.cancel_all_us,
+        (auction.start_us, wide(auction.value), wide(auction.maintenance)) if auction is not None else None,
+        [(lane, account.holdings[lane].amount) for lane in sorted(account.holdings)],
+    )
+    return row if any(row) else None
+
+
+def _restore_extra(state: State, account: Account, row: _Extra) -> None:
+    account.mode, account.pledged, account.pledge_us, account.wait_us = row[:4]
+    account.interest_us, account.cancel_all_us = row[4:6]
+    if row[6] is not None:
+        account.auction = Auction(row[6][0], narrow(row[6][1]), narrow(row[6][2]))
+    account.holdings = {lane: Holding(state.assets[lane], amount) for lane, amount in row[7]}
+    for lane in account.holdings:
+        state.assets[lane].holders[account.number] = account
 
 
 def _order_row(order: Order) -> tuple[Any, ...]:
@@ -138,8 +117,8 @@ def _order_row(order: Order) -> tuple[Any, ...]:
         order.stp,
         order.expiry_us,
         order.rank,
-        _wide(order.fee_acc),
-        _wide(order.fee_paid),
+        wide(order.fee_acc),
+        wide(order.fee_paid),
     )
 
 
@@ -149,36 +128,12 @@ def dump(state: State) -> bytes:
     return encode(
         (
             state.genesis,
-            _globals(state),
+            rows(state),
             [_owner_row(owner) for owner in state.owners.values()],
             [_account_row(account) for account in state.accounts],
             orders,
         )
     )
-
-
-def _int(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-def _window(row: list[Any]) -> NonceWindow:
-    return NonceWindow(row[0], int.from_bytes(row[1], "big"))
-
-
-def _restore_globals(state: State, row: list[Any]) -> None:
-    state.operator_key, state.operator_address = row[0], row[1]
-    state.operator_nonces = _window(row[2])
-    for publisher, (key, head, time_us, prices) in zip(state.publishers, row[3], strict=True):
-        publisher.key, publisher.head, publisher.time_us = key, head, time_us
-        publisher.prices = {instrument: (price, then) for instrument, price, then in prices}
-    for values in row[4]:
-        inst = state.instruments[values[0]]
-        inst.index, inst.mark, inst.index_time = values[1:4]
-        inst.funding_index, inst.funding_carry, inst.funding_time = values[4:7]
-        inst.premium_sum, inst.premium_count = values[7:9]
-    state.time_us, state.next_order_id, state.next_rank = row[5:8]
-    state.holdings, state.user_exits = _int(row[8]), _int(row[9])
-    state.inbox_count, state.inbox_hash, state.epoch, state.haircut = row[10:14]
 
 
 def _restore_owners(state: State, rows: list[_OwnerRow]) -> list[Owner]:
@@ -215,6 +170,7 @@ def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]
         volumes,
         leaf_epoch,
         slots,
+        extra,
     ) in rows:
         owner = owners[leaf]
         number = len(accounts)
@@ -236,12 +192,17 @@ def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]
         for instrument, size, cost, funding in slots:
             inst = instruments[instrument]
             slot = Slot(inst)
-            slot.size, slot.entry_cost, slot.funding = size, _int(cost), funding
+            slot.size, slot.entry_cost, slot.funding = size, narrow(cost), funding
             account.slots[instrument] = slot
             if size:
                 inst.holders[number] = account
                 if size > 0:
                     inst.open_interest += size
+            if inst.kind == ids.OPTION:
+                account.plain = False
+        if extra is not None:
+            _restore_extra(state, account, extra)
+            account.set_plain()
         accounts.append(account)
         owner.accounts.append(account)
 
@@ -255,7 +216,7 @@ def _restore_orders(state: State, rows: list[_OrderRow]) -> None:
         order = Order(row[0], account, slot, row[3], row[4], row[5])
         order.client_order_id, order.post_only, order.reduce_only, order.stp = row[6:10]
         order.expiry_us, order.rank = row[10], row[11]
-        order.fee_acc, order.fee_paid = _int(row[12]), _int(row[13])
+        order.fee_acc, order.fee_paid = narrow(row[12]), narrow(row[13])
         account.orders[order.client_order_id] = order
         if order.side == ids.BUY:
             slot.buy_lots += order.open_lots
@@ -276,9 +237,10 @@ def restore(payload: bytes) -> State:
         genesis, shared, owners, accounts, orders = _decode(payload)
         state = State(genesis)
         new_trees(state)
-        _restore_globals(state, shared)
+        restore_before(state, shared)
         _restore_accounts(state, accounts, _restore_owners(state, owners))
         _restore_orders(state, orders)
+        restore_after(state, shared)
     except (
         msgspec.MsgspecError,
         ValueError,
@@ -292,6 +254,7 @@ def restore(payload: bytes) -> State:
             f"the snapshot cannot be read ({error}); delete it and replay from genesis",
         ) from None
     state.dirty = {a.number: a for a in state.accounts if a.cash < 0 and equity(a) < 0}
+    state.committed = params_hash(state.params, state.specs())
     return state
 
 
@@ -308,7 +271,7 @@ def rebuild_trees(state: State) -> None:
         for o in state.owners.values()
         if o.posted is not None
     )
-    hash_of_params = params_hash(state.params, state.genesis.instruments)
+    hash_of_params = params_hash(state.params, state.specs())
     state.state_tree.update(
         (account.number, state_leaf_hash(state, account, hash_of_params)) for account in state.accounts
     )
@@ -322,7 +285,7 @@ def load(payload: bytes, commitment: EpochClosed) -> State:
         state.state_tree.root,
         state.exit_tree.root,
         tuple(state.exit_tree.sums),
-        globals_digest(state),
+        digest(state),
     )
     expected = (
         commitment.state_root,

@@ -13,7 +13,7 @@ from clearing.ingest.plan import INSTRUMENT
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model.codec import body_hash, encode
-from clearing.model.params import Instrument
+from clearing.model.params import Adaptive, Instrument, OracleRules, Params
 from clearing.model.signature import CONTEXT, sign_owner
 from clearing.service.layout import Ed25519Key, Keys
 from clearing.service.setup import Deployment, make_genesis
@@ -39,6 +39,14 @@ def _seal(body: c.Body, key: Ed25519Key) -> bytes:
     """As `signature.sign`, with a key that was expanded before: half the time, a million times."""
     raw = encode(body)
     return encode(c.Envelope(raw, key.tagged, key.sign(CONTEXT + raw)))
+
+
+# Its risk was borne by others long ago: what is tested is matching, so no price is too old or too far from the book
+# for a fill, and margin does not grow with the day's volatility.
+_RULES = Params(
+    oracle=OracleRules(fill_max_age_us=60_000_000, divergence_ppm=ids.PPM, twap_band=1_000),
+    adaptive=Adaptive(interval_us=0),
+)
 
 
 class Venue:
@@ -69,6 +77,7 @@ class Venue:
                 # The source's exchange has checked its own tick; here every unit of price is one.
                 Instrument(INSTRUMENT, symbol, symbol, 1, ids.MAX_LOTS, _IMF_PPM, _MMF_PPM),
             ),
+            params=_RULES,
         )
         self.genesis = make_genesis(self.deployment, self.keys)
 

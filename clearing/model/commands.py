@@ -69,13 +69,80 @@ class Withdraw(_Wire, frozen=True, tag=4):
 
 
 class Transfer(_Wire, frozen=True, tag=5):
-    """To a sub-account of the same owner, opened on first use."""
+    """To a sub-account of the same owner, opened on first use; `asset` is a lane of the vault."""
 
     to_sub: int
     amount_atoms: int
+    asset: int = 0
 
 
-MemberCommand = PlaceOrder | CancelOrder | CancelAll | ReplaceOrder | Withdraw | Transfer
+class PlaceTrigger(_Wire, frozen=True, tag=6):
+    """An order that arrives when the mark price reaches `trigger_atoms` (`above`: from below).
+
+    Stop and take-profit differ only in `above`. `oco` names another trigger or open order of the account
+    by client order id: whichever is filled, fired or cancelled first cancels the other.
+    """
+
+    instrument: int
+    side: int
+    trigger_atoms: int
+    above: bool
+    price_atoms: int
+    size_lots: int
+    client_order_id: int
+    kind: int = 0
+    reduce_only: bool = False
+    oco: int = 0
+    expiry_us: int = 0
+
+
+class SetMarginMode(_Wire, frozen=True, tag=7):
+    """ids.STANDARD or ids.PORTFOLIO; initial margin must hold under the new one."""
+
+    mode: int
+
+
+class ProposeLiquidation(_Wire, frozen=True, tag=8):
+    """What any keeper may submit; like the operator's `Liquidate`. Stands alone in its batch."""
+
+    account: int
+    scenario: int = -1
+
+
+class BidAuction(_Wire, frozen=True, tag=9):
+    """Take `share_ppm` of the book that is auctioned, for at most `max_pay_atoms` (negative: be paid at least)."""
+
+    account: int
+    share_ppm: int
+    max_pay_atoms: int
+
+
+class PledgeDefaultFund(_Wire, frozen=True, tag=10):
+    """Move own cash into (negative: out of) the default fund; it stays the member's until drawn."""
+
+    amount_atoms: int
+
+
+class ScheduleCancelAll(_Wire, frozen=True, tag=11):
+    """Dead man's switch: at `at_us` all orders and triggers are cancelled; 0 disarms."""
+
+    at_us: int
+
+
+MemberCommand = (
+    PlaceOrder
+    | CancelOrder
+    | CancelAll
+    | ReplaceOrder
+    | Withdraw
+    | Transfer
+    | PlaceTrigger
+    | SetMarginMode
+    | ProposeLiquidation
+    | BidAuction
+    | PledgeDefaultFund
+    | ScheduleCancelAll
+)
 
 
 # --- commands of the operator: the clock, the chain, the house ---------------------------------
@@ -103,7 +170,11 @@ class ExpireOrders(_Wire, frozen=True, tag=2):
 
 
 class Liquidate(_Wire, frozen=True, tag=3):
+    """One step of the ladder. `scenario` is the witness of a portfolio account: the first index whose loss
+    takes equity below maintenance (ids.BASIS for the basis contingency); ids.NO_SCENARIO otherwise."""
+
     account: int
+    scenario: int = -1
 
 
 class CloseEpoch(_Wire, frozen=True, tag=4):
@@ -133,6 +204,58 @@ class HouseTransfer(_Wire, frozen=True, tag=7):
     amount_atoms: int
 
 
+class ListInstrument(_Wire, frozen=True, tag=8):
+    instrument: Instrument
+
+
+class DelistInstrument(_Wire, frozen=True, tag=9):
+    """Only without positions and open orders, or after its expiry was settled."""
+
+    instrument: int
+
+
+class SettleExpiry(_Wire, frozen=True, tag=10):
+    """Pay out the holders of an expired instrument, as many as fit into an entry, by account number."""
+
+    instrument: int
+
+
+class RunTriggers(_Wire, frozen=True, tag=11):
+    """Let the orders arrive whose triggers fired, in the order of firing, as far as the entry's budget goes."""
+
+
+class HaltMarket(_Wire, frozen=True, tag=12):
+    """Halted: orders may be cancelled, none may be placed. `reason` is shown to users."""
+
+    instrument: int
+    halted: bool
+    reason: str
+
+
+class ResolveDeficit(_Wire, frozen=True, tag=13):
+    """Take a flat account's deficit, or the insurance fund's, down the default waterfall."""
+
+    account: int
+
+
+class Deleverage(_Wire, frozen=True, tag=14):
+    """Close a defaulter's position against the best ranked counterparties (ADL), as many as fit."""
+
+    account: int
+    instrument: int
+
+
+class ProposeParams(_Wire, frozen=True, tag=15):
+    """A new parameter set, in force from the first epoch close at or after `effective_us`."""
+
+    params: Params
+    effective_us: int
+
+
+class ChargeInterest(_Wire, frozen=True, tag=16):
+    """Settle interest of borrowers, as many as fit, by account number."""
+
+
 OperatorCommand = (
     ConsumeInbox
     | FundingTick
@@ -142,6 +265,15 @@ OperatorCommand = (
     | RotateOperator
     | RotatePublisher
     | HouseTransfer
+    | ListInstrument
+    | DelistInstrument
+    | SettleExpiry
+    | RunTriggers
+    | HaltMarket
+    | ResolveDeficit
+    | Deleverage
+    | ProposeParams
+    | ChargeInterest
 )
 
 
@@ -206,9 +338,26 @@ class OwnerAction(_Wire, frozen=True, tag=2):
 
 
 class Price(_Wire, frozen=True):
-    instrument: int
+    """Spot price of an underlying (`underlying` is its id), atoms per lot, plus and minus the confidence."""
+
+    underlying: int
     price_atoms: int
     confidence_atoms: int
+
+
+class Surface(_Wire, frozen=True):
+    """What a publisher says of one expiry: forward +- confidence in atoms per lot; rate, vols and
+    confidence levels (0 to 1) in 1e-12; vols at ascending strikes (atoms per lot), linear between them."""
+
+    underlying: int
+    expiry_us: int
+    forward_atoms: int
+    forward_confidence_atoms: int
+    rate: int
+    rate_confidence: int
+    vol_confidence: int
+    strikes: tuple[int, ...]
+    vols: tuple[int, ...]
 
 
 class OracleUpdate(_Wire, frozen=True, tag=3):
@@ -219,6 +368,7 @@ class OracleUpdate(_Wire, frozen=True, tag=3):
     prev_hash: bytes
     time_us: int
     prices: tuple[Price, ...]
+    surfaces: tuple[Surface, ...] = ()
 
 
 class OperatorBatch(_Wire, frozen=True, tag=4):

@@ -8,6 +8,8 @@ names here are the only place where their values stand.
 from typing import Final
 
 PPM: Final = 1_000_000
+# Volatility, interest rates, shocks, preset factors and confidence levels are ints of 1e-12.
+UNIT: Final = 10**12
 MAX_LOTS: Final = 2**53 - 1
 MAX_PRICE_ATOMS: Final = 2**53 - 1
 MAX_AMOUNT_ATOMS: Final = 2**63 - 1
@@ -17,9 +19,15 @@ MAX_HOLDINGS_ATOMS: Final = 2**56
 MAX_OPEN_NOTIONAL_ATOMS: Final = 2**60
 MAX_TIME_US: Final = 2**63 - 1
 DAY_US: Final = 86_400_000_000
+YEAR_US: Final = 365 * DAY_US
+MAX_LANES: Final = 4
 
 BUY: Final = 0
 SELL: Final = 1
+
+PERPETUAL: Final = 0
+FUTURE: Final = 1
+OPTION: Final = 2
 
 LIMIT: Final = 0
 MARKET: Final = 1
@@ -34,6 +42,14 @@ STP_CANCEL_TAKER: Final = 1
 STP_CANCEL_MAKER: Final = 2
 STP_CANCEL_BOTH: Final = 3
 
+# How an account is margined: by position (standard), or over the scenarios of its underlying's preset.
+STANDARD: Final = 0
+PORTFOLIO: Final = 1
+
+# The witness of a liquidation: no scenario (standard margin), or the basis contingency.
+NO_SCENARIO: Final = -1
+BASIS: Final = -2
+
 SCOPE_TRADE: Final = 1
 SCOPE_WITHDRAW: Final = 2
 SCOPE_TRANSFER: Final = 4
@@ -47,6 +63,14 @@ FEES: Final = 0
 INSURANCE_FUND: Final = 1
 OPERATOR_CAPITAL: Final = 2
 HOUSE_ACCOUNTS: Final = 3
+
+# The default waterfall, in this order; each tranche is untouched until the one before it is zero.
+TRANCHE_DEFAULTER: Final = 0
+TRANCHE_INSURANCE: Final = 1
+TRANCHE_OPERATOR: Final = 2
+TRANCHE_DEFAULT_FUND: Final = 3
+TRANCHE_GAINS: Final = 4
+TRANCHE_ADL: Final = 5
 
 INBOX_DEPOSIT: Final = 1
 

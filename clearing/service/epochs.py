@@ -141,6 +141,11 @@ class EpochBook:
             )
         return record
 
+    def written(self) -> int:
+        """The newest epoch that has a record on disk; 0 without any."""
+        names = sorted(path.stem for path in self._folder.glob(f"*{_SUFFIX}"))
+        return int(names[-1]) if names else 0
+
     def last_whole(self) -> int:
         """The last epoch up to which every record is there and readable."""
         epoch = 0

@@ -183,6 +183,20 @@ class Api:
 
         return _json({"instruments": await run_in_threadpool(read)})
 
+    async def params(self, _: Request) -> Response:
+        def read() -> Any:
+            with self._venue.lock:
+                return views.params(self._venue.state)
+
+        return _json(await run_in_threadpool(read))
+
+    async def auctions(self, _: Request) -> Response:
+        def read() -> list[Any]:
+            with self._venue.lock:
+                return [views.auction(account) for account in self._venue.state.auctions.values()]
+
+        return _json({"auctions": await run_in_threadpool(read)})
+
     async def account(self, request: Request) -> Response:
         number = _number(request.path_params["number"], "account", 0, 2**32)
 
@@ -301,6 +315,8 @@ def build_app(venue: Venue, report: Callable[[str, BaseException], None]) -> Sta
         ("GET", "/v1/status", api.status),
         ("GET", "/v1/genesis", api.genesis),
         ("GET", "/v1/instruments", api.instruments),
+        ("GET", "/v1/params", api.params),
+        ("GET", "/v1/auctions", api.auctions),
         ("GET", "/v1/accounts/{number}", api.account),
         ("GET", "/v1/owners/{address}", api.owner),
         ("GET", "/v1/books/{instrument}", api.book),

@@ -171,6 +171,8 @@ class Pipeline:
         self.recent = Recent(recent)
         self.on_epoch = on_epoch
         self.on_price = on_price
+        # Hears every entry's outcomes as they are applied, under the lock: it must be quick and must not fail.
+        self.watch: Callable[[list[Outcome]], None] | None = None
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verify") if threads > 1 else None
         self._epochs: list[ClosedEpoch] = []
@@ -243,7 +245,7 @@ class Pipeline:
     ) -> list[Receipt]:
         """Apply in order; the receipts of what is to be committed. They stand in `results` already."""
         reducer, add = self.reducer, self.recent.add
-        apply = reducer.apply
+        apply, watch = reducer.apply, self.watch
         time_us = max(now_us, reducer.state.time_us)
         seq = self.committer.size
         fresh: list[Receipt] = []
@@ -258,6 +260,8 @@ class Pipeline:
                 self._halt(fault, results)
                 break
             results[index] = receipt = Receipt(seq, time_us, entry, outcomes)
+            if watch is not None:
+                watch(outcomes)
             add(envelope, receipt)
             fresh.append(receipt)
             seq += 1

@@ -68,7 +68,7 @@ class Prover:
             hashes=tuple(item.hex() for item in proof.hashes),
             sums=tuple(_decimal(row) for row in proof.sums),
         )
-        hash_of_params = params_hash(state.params, genesis.instruments)
+        hash_of_params = params_hash(state.params, state.specs())
         return b.encode(
             b.Bundle(
                 format=b.FORMAT,

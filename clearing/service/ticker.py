@@ -1,35 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What time and prices bring about: funding, expiry of orders, liquidation.
+"""What time and prices bring about: triggers, liquidation, the waterfall, expiry, funding, interest.
 
 The reducer decides all of it; this thread only notices when something is due, under the reader's
 lock, and submits the command. What is not due is never submitted, so an idle venue's journal does
-not grow. Liquidation is swept after each accepted oracle update, and by account number.
+not grow. Liquidation is swept after each accepted oracle update, and again while any account fails.
 """
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
-from clearing.core.liquidation import is_liquidatable
+from clearing.core import adl, borrowing, expiry, funding, orders, triggers, waterfall
+from clearing.core.liquidation import is_ready
 from clearing.core.state import State
+from clearing.core.sweep import Sweeper
 from clearing.model import commands as c
 from clearing.service.operator import Operator
 from clearing.service.pipeline import Pipeline
 
 Report = Callable[[str, BaseException], None]
 
+# In the order in which it should happen: who waits longest for a price goes first.
+_SOURCES: Final[tuple[Callable[[State, int], c.OperatorCommand | None], ...]] = (
+    triggers.due,
+    adl.due,
+    waterfall.due,
+    expiry.due,
+    orders.due,
+    funding.due,
+    borrowing.due,
+)
+# One turn submits at most this many rounds of what stays due (an expiry takes several entries).
+_MAX_ROUNDS: Final = 64
 
-def due(state: State, now_us: int, sweep: bool) -> list[c.OperatorCommand]:
-    """What is due at `now_us`, in the order in which it should happen."""
-    found: list[c.OperatorCommand] = []
-    interval = state.params.funding_interval_us
-    if any(inst.index and now_us - inst.funding_time >= interval for inst in state.instruments.values()):
-        found.append(c.FundingTick())
-    if state.expiries and state.expiries[0][0] <= now_us:
-        found.append(c.ExpireOrders())
-    if sweep:
-        numbers = sorted({number for inst in state.instruments.values() for number in inst.holders})
-        found += [c.Liquidate(n) for n in numbers if not is_liquidatable(state, state.accounts[n])]
-    return found
+
+def due(state: State, now_us: int) -> list[c.OperatorCommand]:
+    """What time has brought about at `now_us`, in the order in which it should happen."""
+    return [command for command in (source(state, now_us) for source in _SOURCES) if command is not None]
+
+
+def liquidations(state: State, now_us: int, found: list[tuple[int, int]]) -> list[c.OperatorCommand]:
+    """The next step for those of `found` (account, witness) that are neither cooling down nor on auction."""
+    ready = [(n, scenario) for n, scenario in found if is_ready(state, state.accounts[n], now_us)]
+    return [c.Liquidate(n, scenario) for n, scenario in ready]
 
 
 class Ticker:
@@ -50,6 +63,8 @@ class Ticker:
         self._report = report
         self._wake = threading.Event()
         self._sweep = True
+        self._sweeper = Sweeper(pipeline.reducer.state)
+        pipeline.watch = self._sweeper.note
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
@@ -68,13 +83,26 @@ class Ticker:
             self._thread.join(timeout_s)
 
     def turn(self) -> int:
-        """Submit what is due and wait for it; returns how many commands that were."""
-        sweep, self._sweep = self._sweep, False
+        """Submit what is due and wait for it, until nothing is; returns how many commands that were."""
+        count = 0
+        for _ in range(_MAX_ROUNDS):
+            commands = self._look()
+            for command in commands:
+                self._operator.run(command)
+            count += len(commands)
+            if not commands:
+                break
+        return count
+
+    def _look(self) -> list[c.OperatorCommand]:
         with self._pipeline.lock:
-            commands = due(self._pipeline.reducer.state, self._clock_us(), sweep)
-        for command in commands:
-            self._operator.run(command)
-        return len(commands)
+            state, now_us = self._pipeline.reducer.state, self._clock_us()
+            # Cleared before the sweep: a price that comes while it runs asks for the next one.
+            wanted, self._sweep = self._sweep, False
+            found = self._sweeper.run() if wanted else []
+            if found:  # whoever fails now is looked at again, price or no price: a step may be cooling down
+                self._sweep = True
+            return due(state, now_us) + liquidations(state, now_us, found)
 
     def _run(self) -> None:
         while not self._stopped:

@@ -99,7 +99,8 @@ class Venue:
 
     def epochs(self, first: int, limit: int) -> dict[str, Any]:
         """Closed epochs from `first` on, oldest first, at most `limit`."""
-        last = self.state.epoch
+        # The reducer may be an epoch ahead of the records, which are written after its commit.
+        last = min(self.state.epoch, self.book.written())
         posted = self.posted_epoch()
         found = []
         for number in range(first, min(last, first + limit - 1) + 1):

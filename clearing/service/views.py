@@ -9,11 +9,15 @@ from typing import Any
 
 import msgspec
 
+from clearing.core import assets, borrowing
+from clearing.core import auction as auctions
 from clearing.core.book import Order
 from clearing.core.margin import assess, headroom
-from clearing.core.state import Account, InstrumentState, Owner, State
+from clearing.core.state import Account, AssetState, InstrumentState, Owner, State, Trigger
 from clearing.model import ids
+from clearing.model.codec import encode
 from clearing.model.outcomes import Rejected
+from clearing.model.params import params_hash
 from clearing.service.epochs import EpochRecord
 from clearing.service.pipeline import Receipt
 
@@ -61,12 +65,72 @@ def _order(order: Order) -> dict[str, Any]:
     }
 
 
+def _trigger(trigger: Trigger) -> dict[str, Any]:
+    return {
+        "order_id": trigger.order_id,
+        "client_order_id": plain(trigger.client_order_id),
+        "instrument": trigger.instrument,
+        "side": "buy" if trigger.side == ids.BUY else "sell",
+        "kind": "market" if trigger.kind == ids.MARKET else "limit",
+        "when": "or above" if trigger.above else "or below",
+        "trigger_atoms": trigger.trigger,
+        "price_atoms": trigger.price,
+        "size_lots": trigger.lots,
+        "oco": plain(trigger.oco),
+    }
+
+
+def auction(found: Account) -> dict[str, Any]:
+    """A book on offer: its marked value at the start (atoms), and now: its positions, and what a bid for all of it
+    would pay (atoms; negative: be paid), which falls with time."""
+    assert found.auction is not None
+    held = [slot for slot in found.slots.values() if slot.size]
+    venue = held[0].inst.venue if held else None
+    pay = auctions.quote(venue, found, ids.PPM, venue.time_us).pay if venue is not None else 0
+    positions = [{"instrument": s.inst.id, "symbol": s.inst.spec.symbol, "size_lots": s.size} for s in held]
+    return {
+        "account": found.number,
+        "start_us": plain(found.auction.start_us),
+        "value_atoms": plain(found.auction.value),
+        "pay_atoms": plain(pay),
+        "positions": positions,
+    }
+
+
+def params(state: State) -> dict[str, Any]:
+    """The governed parameters; `raw` is the msgpack of [params, instruments], whose hash is committed."""
+    pending = state.pending
+    return {
+        "version": state.params.version,
+        "params_hash": plain(params_hash(state.params, state.specs())),
+        "raw": plain(encode((state.params, state.specs()))),
+        "pending": {"version": pending[0].version, "effective_us": plain(pending[1])} if pending else None,
+    }
+
+
+def asset(found: AssetState) -> dict[str, Any]:
+    """A lane of the vault; `price_atoms` are settlement atoms per unit at the index, 0 without a price."""
+    spec = found.spec
+    held = found.held if spec.lane else found.venue.holdings
+    return {
+        "asset": spec.lane,
+        "symbol": spec.symbol,
+        "unit_atoms": plain(spec.unit_atoms),
+        "held_atoms": plain(held),
+        "cap_atoms": plain(spec.cap_atoms),
+        "price_atoms": plain(assets.value_of(found, spec.unit_atoms)),
+        "maintenance_haircut_ppm": spec.maintenance_haircut_ppm,
+        "initial_weight_ppm": spec.initial_weight_ppm,
+        "fresh": spec.lane == 0 or assets.fresh(found, found.venue.time_us),
+    }
+
+
 def account(found: Account) -> dict[str, Any]:
     """Balances, margin, positions and open orders."""
     equity, initial, maintenance = assess(found)
     positions = [
-        {"instrument": slot.inst.id, "size_lots": slot.size, "entry_cost_atoms": plain(slot.entry_cost)}
-        | {"mark_atoms": slot.inst.mark}
+        {"instrument": slot.inst.id, "symbol": slot.inst.spec.symbol, "size_lots": slot.size}
+        | {"entry_cost_atoms": plain(slot.entry_cost), "mark_atoms": slot.inst.mark}
         for slot in found.slots.values()
         if slot.size
     ]
@@ -81,7 +145,18 @@ def account(found: Account) -> dict[str, Any]:
         "free_atoms": plain(headroom(found)),
         "maker_ppm": found.maker_ppm,
         "taker_ppm": found.taker_ppm,
+        "mode": "portfolio" if found.mode == ids.PORTFOLIO else "standard",
+        "pledged_atoms": plain(found.pledged),
+        "pledge_us": plain(found.pledge_us),
+        "debt_atoms": plain(borrowing.debt(found)),
+        "auction": found.auction is not None,
+        "holdings": [
+            {"asset": lane, "symbol": held.asset.spec.symbol, "amount_atoms": plain(held.amount)}
+            | {"value_atoms": plain(assets.value_of(held.asset, held.amount))}
+            for lane, held in found.holdings.items()
+        ],
         "positions": positions,
+        "triggers": [_trigger(trigger) for trigger in found.triggers.values()],
         "orders": [_order(order) for order in found.orders.values()],
     }
 
@@ -110,6 +185,9 @@ def instrument(inst: InstrumentState) -> dict[str, Any]:
         "index_atoms": inst.index,
         "mark_atoms": inst.mark,
         "index_time_us": plain(inst.index_time),
+        "last_atoms": inst.last,
+        "halted": inst.halted,
+        "breaker": inst.breaker,
         "funding_atoms_per_lot": plain(inst.funding_index),
         "open_interest_lots": inst.open_interest,
         "best_bid_atoms": inst.book.best(ids.BUY),
@@ -167,4 +245,6 @@ def status(state: State) -> dict[str, Any]:
         "epoch": state.epoch,
         "inbox_count": state.inbox_count,
         "holdings_atoms": plain(state.holdings),
+        "assets": [asset(found) for found in state.assets],
+        "haircut": plain(state.haircut),
     }

@@ -10,9 +10,10 @@ import pytest
 from tools.bench.__main__ import BENCHMARKS, main
 from tools.bench.measure import Figure, Plan, at_least, at_most, unmeasured
 
-NEEDS = {"matching": "orderbook", "replay": "eventsourcing"}
+NEEDS = {"matching": "orderbook", "replay": "eventsourcing", "greeks": "QuantLib", "risk-array": "QuantLib"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_gives_positive_ratios(name: str, tmp_path: Path) -> None:
     """Every row has a positive ratio, except one that says why it could not be measured."""

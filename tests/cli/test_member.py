@@ -46,7 +46,7 @@ def test_a_deposit_becomes_equity_and_text_and_json_say_the_same(calm: Venue) ->
     found = account(calm, calm.alice)
     assert int(str(found["cash_atoms"])) == before + 12_340_000
     text = calm.ok("account", "show", who=calm.alice).out
-    rows = dict(line.split() for line in text.splitlines()[1:6])
+    rows = dict(line.split() for line in text.splitlines()[2:7])
     for name, shown in rows.items():
         assert shown == usd(int(str(found[f"{name}_atoms"])))
     assert f"account {calm.alice.account} of {calm.alice.address}" in text

@@ -114,7 +114,7 @@ def test_readme_names_only_targets_variables_and_modules_that_exist() -> None:
         (["key", "register", "--wallet", "w", "--key", "k", "--scope", "all"], 2, "trade,withdraw,transfer"),
         (["key", "register", "--wallet", "w", "--key", "k", "--days", "0"], 2, "--days"),
         (["key", "revoke", "--wallet", "w", "--public", "0x12"], 2, "66 hex digits"),
-        (["oracle", "publish", "60.00", "--publisher-key", "k"], 2, "INSTRUMENT=PRICE"),
+        (["oracle", "publish", "60.00", "--publisher-key", "k"], 2, "UNDERLYING=PRICE"),
         (["key", "new", "/nonexistent/k"], 1, "/nonexistent/k: No such file"),
         (["vault", "verify", "--rpc", "ftp://x", "--vault", VAULT], 4, "http(s) URL"),
         (["deposit", "1e3", "--rpc", DEAD, "--vault", VAULT, "--wallet", "none"], 2, "not a positive decimal"),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import pytest
 
-from clearing.core import liquidation
+from clearing.core import adl, liquidation, waterfall
 from clearing.core.margin import headroom
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model import outcomes as o
 from clearing.model.codec import encode, encode_entry
-from clearing.model.params import FeeTier, Instrument, Params
+from clearing.model.params import FeeTier, Instrument, Ladder, Params
 from tests.core import venue as v
 
 WIDE = 2**53 - 1
@@ -33,7 +33,8 @@ MAKERS = 300
 
 def aged_venue() -> v.Venue:
     """300 rich sub-accounts of bob, ann with room for 1,000 orders, and an old venue's numbers."""
-    params = Params(fee_tiers=(FeeTier(0, 200, 500),), max_sub_accounts=400)
+    ladder = Ladder(slice_from_atoms=2**62)
+    params = Params(fee_tiers=(FeeTier(0, 200, 500),), max_sub_accounts=400, ladder=ladder)
     venue = v.Venue(params, MARKET)
     venue.fund("bob", 2**55)
     venue.fund("ann", 2**54)
@@ -81,20 +82,22 @@ def test_a_batch_that_cancels_a_thousand_orders_and_fills_300_accounts_fits() ->
 
 
 def test_liquidating_an_account_with_a_thousand_orders_against_300_makers_fits() -> None:
-    """What the entry's budget leaves over goes to the insurance fund."""
+    """What the entry's budget leaves over is for the next step, which needs no cool-down."""
     venue = aged_venue()
     quote_from_every_maker(venue, ids.SELL, 2**18)
     venue.do("ann", venue.order(ids.BUY, MARK, 2**18 * MAKERS, X))
     assert venue.account("ann").slots[X].size == 2**18 * MAKERS
     rest_a_thousand(venue, "ann")
     assert not v.codes(venue.do("ann", c.Withdraw(0, 0, headroom(venue.account("ann")))))
-    venue.oracle({X: MARK - MARK // 40, Y: MARK})
-    quote_from_every_maker(venue, ids.BUY, 2**17, MARK - MARK // 40)
+    mark = MARK - MARK // 500
+    venue.oracle({X: mark, Y: MARK})
+    quote_from_every_maker(venue, ids.BUY, 2**12, mark)
     out = venue.liquidate("ann")
     assert sum(isinstance(x, o.OrderCancelled) and x.reason == "LIQUIDATION" for x in out) >= 1_000
     assert sum(isinstance(x, o.TradeNovated) for x in out) == liquidation.MAX_FILLS - 50
-    assert any(isinstance(x, o.PositionTransferred) for x in out)
     assert 40_000 < size_of_last(venue) < ids.MAX_ENTRY_BYTES
+    out = venue.liquidate("ann")
+    assert sum(isinstance(x, o.TradeNovated) for x in out) == 50
 
 
 def test_sweeping_300_expired_orders_fits_and_leaves_the_rest_for_the_next_sweep() -> None:
@@ -152,5 +155,21 @@ def test_the_widest_liquidation_fits(orders: int) -> None:
     outcomes += [TRADE] * fills
     outcomes += per_instrument * 40
     outcomes += [MARGIN] * (fills + 3)
-    outcomes += [o.Liquidated(ACCOUNT, -WIDEST, WIDEST, WIDEST, WIDEST)]
+    outcomes += [o.Liquidated(ACCOUNT, "BACKSTOP", 99, -WIDEST, -WIDEST, WIDEST, WIDEST, WIDEST, WIDEST)]
     encode_entry(2**40, v.START_US, bytes(300), outcomes)
+
+
+@pytest.mark.parametrize("orders", [0, 20, 500, 1_000])
+def test_the_widest_step_of_a_default_fits(orders: int) -> None:
+    """Resolving with as many payers as are told of and 100 positions taken over; and ADL."""
+    cancelled: list[o.Outcome] = [o.OrderCancelled(WIDE, WIDE, "LIQUIDATION")] * orders
+    told = waterfall.MAX_TOLD_PER_ENTRY - orders // 5
+    outcomes = [*cancelled, *[o.TrancheDrawn(ACCOUNT, 4, WIDEST, WIDEST, WIDEST)] * 5]
+    outcomes += [o.GainHaircut(ACCOUNT, WIDEST, WIDEST)] * told
+    outcomes += [o.PositionTransferred(ACCOUNT, 1, 2**32 - 1, -WIDE, WIDE)] * 100
+    outcomes += [MARGIN] * (told + 3)
+    encode_entry(2**40, v.START_US, bytes(300), outcomes)
+    most = adl.MAX_COUNTERPARTIES - orders // 8
+    row = o.Deleveraged(ACCOUNT, ACCOUNT, 2**32 - 1, -WIDE, WIDE, 249, -WIDEST, WIDEST, WIDEST)
+    closing: list[o.Outcome] = [*cancelled, *[row] * most, *[MARGIN] * (most + 2)]
+    encode_entry(2**40, v.START_US, bytes(300), closing)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearing.core import funding
 from clearing.core.margin import equity
 from clearing.model import commands as c
 from clearing.model import ids
@@ -85,7 +87,7 @@ def test_an_absurd_quote_moves_the_premium_no_further_than_100_percent() -> None
     venue = market(0, 7_500)
     venue.oracle({1: 1})
     venue.do("ann", venue.order(ids.BUY, 1, 1, 1))
-    venue.do("bob", venue.order(ids.SELL, ids.MAX_PRICE_ATOMS, 1, 1))
+    assert not v.codes(venue.do("bob", venue.order(ids.SELL, ids.MAX_PRICE_ATOMS, 1, 1)))
     for _ in range(50):
         venue.advance(v.SECOND)
         venue.oracle({1: 1})
@@ -94,3 +96,49 @@ def test_an_absurd_quote_moves_the_premium_no_further_than_100_percent() -> None
     venue.advance(v.HOUR)
     applied = venue.operator(c.FundingTick())[0]
     assert isinstance(applied, o.FundingApplied) and applied.rate_ppm == 7_500
+
+
+def test_a_rate_is_at_most_six_times_the_margin_spread_per_eight_hours() -> None:
+    """Premium pinned at +100 %: IMF 5 % less MMF 4.9 % allows 6 x 0.1 % per 8 hours, which is less than the governed
+    cap; and IMF = MMF allows nothing. What adaptive margin adds to the fractions in force does not count."""
+    for mmf, most in ((49_900, 75), (50_000, 0), (30_000, 7_500)):
+        contract = msgspec.structs.replace(MARKET[0], mmf_ppm=mmf)
+        venue = v.Venue(Params(fee_tiers=NO_FEES, funding_interval_us=v.HOUR), (contract,))
+        venue.fund("ann", 10**12)
+        venue.oracle({1: 1_000})
+        venue.do("ann", venue.order(ids.BUY, 4_000, 1, 1), venue.order(ids.SELL, 5_000, 1, 1))
+        venue.state.underlyings[1].factor_ppm = 2_000_000
+        venue.advance(v.HOUR)
+        venue.oracle({1: 1_000})
+        assert venue.state.instruments[1].imf > 50_000
+        applied = venue.operator(c.FundingTick())[0]
+        assert isinstance(applied, o.FundingApplied) and applied.rate_ppm == most
+
+
+def test_only_perpetuals_are_funded_when_they_are_due() -> None:
+    """`due` says so from the interval's end on and not before, and never for a future or an option."""
+    contracts = (
+        *MARKET, v.future(2, v.START_US + 9 * v.DAY, "X"), v.option(3, 1_000, v.START_US + 9 * v.DAY, True, "X"),
+    )  # fmt: skip
+    venue = v.Venue(Params(funding_interval_us=v.HOUR), contracts)
+    assert funding.due(venue.state, venue.now_us + v.DAY) is None, "nothing is priced yet"
+    venue.oracle({1: 1_000}, surfaces=(v.surface(1, v.START_US + 9 * v.DAY, 1_000, (1_000,), (0.5,)),))
+    assert venue.state.instruments[3].mark
+    assert funding.due(venue.state, venue.now_us + v.HOUR - 1) is None
+    assert v.codes(venue.operator(c.FundingTick())) == ["FUNDING_NOT_DUE"]
+    venue.advance(v.HOUR)
+    assert funding.due(venue.state, venue.now_us) == c.FundingTick()
+    out = venue.operator(c.FundingTick())
+    assert [x.instrument for x in out if isinstance(x, o.FundingApplied)] == [1]
+    assert funding.due(venue.state, venue.now_us) is None
+
+
+def test_more_perpetuals_than_an_entry_holds_are_funded_in_turns() -> None:
+    """1,100 of them: 1,000 now, the rest with the next tick, in the order of listing."""
+    contracts = tuple(msgspec.structs.replace(MARKET[0], id=number, symbol=f"X-{number}") for number in range(1, 1_101))
+    venue = v.Venue(Params(funding_interval_us=v.HOUR), contracts)
+    venue.oracle({1: 1_000})
+    venue.advance(v.HOUR)
+    turns = [[x.instrument for x in venue.operator(c.FundingTick()) if isinstance(x, o.FundingApplied)] for _ in "ab"]
+    assert turns == [list(range(1, 1_001)), list(range(1_001, 1_101))]
+    assert v.codes(venue.operator(c.FundingTick())) == ["FUNDING_NOT_DUE"]

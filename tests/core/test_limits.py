@@ -12,15 +12,16 @@ from clearing.core.snapshot import dump
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model import outcomes as o
+from clearing.model.bounds import validate
 from clearing.model.codec import decode_envelope, encode
 from clearing.model.errors import NovateError, Refused
-from clearing.model.params import FeeTier, Instrument, Params, validate
+from clearing.model.params import FeeTier, Instrument, OracleRules, Params
 from clearing.model.signature import public_key_of, sign
 from tests.core import venue as v
 
 
-def market() -> v.Venue:
-    venue = v.Venue()
+def market(params: Params | None = None) -> v.Venue:
+    venue = v.Venue(params)
     for name in ("ann", "bob"):
         venue.fund(name, 10_000 * v.USD)
     venue.oracle({v.BTC: 50 * v.USD, v.ETH: 20 * v.USD})
@@ -42,7 +43,7 @@ def test_deposits_beyond_what_64_bit_fields_can_carry_are_ignored_visibly() -> N
 
 def test_a_price_that_would_overflow_open_interest_is_rejected() -> None:
     """An oracle gone mad cannot stop the venue: every update is answered, epochs still close."""
-    venue = market()
+    venue = market(Params(oracle=OracleRules(twap_band=2**53)))
     venue.sell("ann", 50 * v.USD, 1_000)
     venue.buy("bob", 50 * v.USD, 1_000)
     price, accepted = 50 * v.USD, 0

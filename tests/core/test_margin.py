@@ -13,7 +13,7 @@ from clearing.core.reducer import Reducer
 from clearing.core.snapshot import dump, restore
 from clearing.model import commands as c
 from clearing.model import ids
-from clearing.model.params import FeeTier, Instrument, Params
+from clearing.model.params import FeeTier, Instrument, Params, Underlying
 from tests.core import venue as v
 
 MARKET = (
@@ -179,6 +179,25 @@ def test_requirements_round_up() -> None:
     """One lot of 1003 atoms at 5 % needs 50.15, so 51 atoms; maintenance 3 % is 30.09, so 31."""
     venue = trader(10_000, (0, 0), 1)
     assert assess(venue.account("ann"))[1:] == (51, 31)
+
+
+def test_initial_margin_grows_with_the_root_of_size() -> None:
+    """Factor 0.002: 5 % up to 625 lots, 10 % at 2500 of them. An atom less does not buy these, and what is sold
+    sets free more than 10 % of it; maintenance stays 3 %."""
+    rules = Params(fee_tiers=(FeeTier(0, 0, 0),), underlyings=(Underlying(1, "X", size_factor=2_000_000_000),))
+    for cash in (250_749, 250_750):
+        venue = v.Venue(rules, MARKET)
+        venue.fund("bob", 10**12)
+        venue.fund("ann", cash)
+        venue.oracle({1: 1_003})
+        assert venue.state.instruments[1].free_lots == 625
+        venue.sell("bob", 1_003, 2_500, 1)
+        assert v.codes(venue.buy("ann", 1_003, 2_500, 1)) == (["INSUFFICIENT_MARGIN"] if cash < 250_750 else [])
+    ann = venue.account("ann")
+    assert assess(ann) == (250_750, 250_750, 75_225)
+    venue.buy("bob", 1_003, 1_875, 1)
+    venue.do("ann", venue.order(ids.SELL, 1_003, 1_875, 1))
+    assert assess(ann) == (250_750, -(-625 * 1_003 // 20), -(-625 * 1_003 * 3 // 100))
 
 
 @settings(max_examples=60)

@@ -77,6 +77,8 @@ def changed(payload: bytes, path: Path) -> tuple[bytes, bytes]:
             new = old + 1
         case bytes():
             new = old[:-1] + bytes([old[-1] ^ 1])
+        case None:
+            new = 1
         case _:
             new = old + "x"
     node[path[-1]] = new

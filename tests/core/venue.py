@@ -52,6 +52,31 @@ INSTRUMENTS = (
 )
 
 
+def option(
+    number: int, strike: int, expiry_us: int, is_call: bool, underlying: str = "BTC", tick: int = 1_000
+) -> Instrument:
+    """A European option; strike in atoms per lot."""
+    symbol = f"{underlying}-{expiry_us // DAY}-{strike}-{'C' if is_call else 'P'}"
+    return Instrument(
+        number, symbol, underlying, tick, 1_000_000, 50_000, 30_000, ids.OPTION, expiry_us, strike, is_call
+    )
+
+
+def future(number: int, expiry_us: int, underlying: str = "BTC", tick: int = 10_000) -> Instrument:
+    """A dated future."""
+    symbol = f"{underlying}-{expiry_us // DAY}"
+    return Instrument(number, symbol, underlying, tick, 1_000_000, 50_000, 30_000, ids.FUTURE, expiry_us)
+
+
+def surface(
+    underlying: int, expiry_us: int, forward: int, strikes: tuple[int, ...], vols: tuple[float, ...], rate: float = 0.0
+) -> c.Surface:
+    """A vote on an expiry: forward in atoms per lot, vols and rate as plain numbers, all confidence full."""
+    vol = tuple(round(v * ids.UNIT) for v in vols)
+    one = ids.UNIT
+    return c.Surface(underlying, expiry_us, forward, 1, round(rate * one), one, one, strikes, vol)
+
+
 def seed_of(name: str) -> bytes:
     """32 bytes that belong to a name: an Ed25519 seed or a secp256k1 key."""
     return hashlib.sha256(f"test seed of {name}".encode()).digest()
@@ -97,16 +122,17 @@ def genesis(
     params: Params | None = None,
     instruments: tuple[Instrument, ...] = INSTRUMENTS,
     publishers: int = 1,
+    tokens: tuple[str, ...] = ("usd token",),
 ) -> c.Genesis:
-    """A genesis of one vault with one asset, and publishers named publisher/0, publisher/1, ..."""
+    """A genesis of one vault, and publishers named publisher/0, publisher/1, ..."""
     return c.Genesis(
-        rules_version=1,
+        rules_version=2,
         deployment=hashlib.sha256(b"test deployment").digest(),
         origin="novate.test",
         operator_key=public_key_of(seed_of("operator")),
         operator_address=address_of("operator"),
         treasury=address_of("treasury"),
-        vaults=(c.Vault(31_337, address_of("vault"), (address_of("usd token"),)),),
+        vaults=(c.Vault(31_337, address_of("vault"), tuple(address_of(t) for t in tokens)),),
         publishers=tuple(public_key_of(seed_of(f"publisher/{i}")) for i in range(publishers)),
         instruments=instruments,
         params=params or Params(),
@@ -121,9 +147,10 @@ class Venue:
         params: Params | None = None,
         instruments: tuple[Instrument, ...] = INSTRUMENTS,
         publishers: int = 1,
+        tokens: tuple[str, ...] = ("usd token",),
     ) -> None:
         self.now_us = START_US
-        self.genesis = genesis(params, instruments, publishers)
+        self.genesis = genesis(params, instruments, publishers, tokens)
         self.deployment = self.genesis.deployment
         self.reducer = Reducer(self.genesis)
         self.journal: list[Recorded] = []
@@ -186,8 +213,11 @@ class Venue:
         confidence: int = 1,
         time_us: int | None = None,
         prev_hash: bytes | None = None,
+        surfaces: tuple[c.Surface, ...] = (),
     ) -> list[Outcome]:
         """A signed update of a publisher, chained to its previous one unless told otherwise.
+
+        `prices` by underlying id, atoms per lot.
 
         Dated now; the clock moves a microsecond when its previous update was dated now already.
         """
@@ -199,6 +229,7 @@ class Venue:
             self.publisher_heads[publisher] if prev_hash is None else prev_hash,
             self.now_us if time_us is None else time_us,
             tuple(c.Price(i, price, confidence) for i, price in prices.items()),
+            surfaces,
         )
         out = self.submit(sign(body, self.publisher_seeds[publisher]))
         self.publisher_heads[publisher] = body_hash(encode(body))
@@ -351,7 +382,7 @@ def check_exits(state: State) -> None:
 
 def rebuilt_root(state: State) -> bytes:
     """The state root from every account as it is now."""
-    committed = params_hash(state.params, state.genesis.instruments)
+    committed = params_hash(state.params, state.specs())
     tree = StateTree(state.state_tree.domain)
     tree.update((a.number, state_leaf_hash(state, a, committed)) for a in state.accounts)
     return tree.root

@@ -64,6 +64,7 @@ def test_after_the_deadline_everyone_leaves_and_exactly_zero_remains(scene: Scen
     assert exit_all(scene.stranger()).done == []
 
 
+@pytest.mark.slow
 def test_random_vaults_empty_to_the_atom(scene: Scene, rng: random.Random) -> None:
     """Random deposits, partly consumed, split at random over leaves, partly claimed while live."""
     owners = [member(number) for number in range(1, 6)]
@@ -283,6 +284,7 @@ def test_a_refusing_token_leaves_credit_that_a_later_run_pays(scene: Scene) -> N
     assert blocked.balances(blocked.vault.address) == [0]
 
 
+@pytest.mark.slow
 def test_donations_stay_out_of_the_accounting(scene: Scene) -> None:
     _live(scene)
     mint(scene.rpc, scene.wallet, scene.vault.tokens()[0], scene.vault.address, 1_000_000)

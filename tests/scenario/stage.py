@@ -1,341 +1,255 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plays a scenario on a real venue: sentences become signed commands, outcomes become words.
+"""Plays a scenario on a real venue: tables become signed commands, and what came of them is compared.
 
 Rules:
 - Everything that happened is said, and compared: a cell `so` that leaves something out fails.
-- Not said, because it always happens: OrderPlaced, MarginChanged, AccountOpened.
+- Not said, because it always happens: OrderPlaced, MarginChanged, AccountOpened, RiskArrayBuilt.
 - `who` is a name, a sub-account (`ann/1`), or another of her keys (`ann+desk`); empty is the venue.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from clearing.core.margin import equity
+import msgspec
+
 from clearing.core.state import Account
 from clearing.model import commands as c
 from clearing.model import ids
-from clearing.model import outcomes as o
-from clearing.model.errors import Refused
-from clearing.model.params import FeeTier, Instrument, Params
-from clearing.model.signature import public_key_of
+from clearing.model.errors import NovateError, Refused
+from clearing.model.params import Asset, FeeTier, Instrument, Params, Underlying
 from tests.core import venue as v
-from tests.scenario.language import Scenario, ScenarioError, Table, atoms, duration_us, usd
+from tests.core.several import Several
+from tests.scenario import checks, sentences, words
+from tests.scenario.language import Scenario, ScenarioError, Table, atoms, changed, duration_us, part
 
-MARKETS = {"BTC": 1, "ETH": 2}
-NAMES = {number: name for name, number in MARKETS.items()}
-INSTRUMENTS = tuple(
-    Instrument(number, f"{name}-PERP", name, 10_000, 100_000, 100_000, 50_000) for name, number in MARKETS.items()
-)
 HOUSE = {"fees": ids.FEES, "insurance": ids.INSURANCE_FUND, "capital": ids.OPERATOR_CAPITAL}
-STP = {
-    "stp-none": ids.STP_NONE,
-    "stp-taker": ids.STP_CANCEL_TAKER,
-    "stp-maker": ids.STP_CANCEL_MAKER,
-    "stp-both": ids.STP_CANCEL_BOTH,
-}
-TIF = {"IOC": ids.IOC, "FOK": ids.FOK}
-SCOPES = {"trade": ids.SCOPE_TRADE, "withdraw": ids.SCOPE_WITHDRAW, "transfer": ids.SCOPE_TRANSFER}
-_ORDER = re.compile(r"(buy|sell) (\d+) (\w+) at ([\d.,]+) as (\w+)((?: [\w=-]+)*)$")
+KINDS = {"future": ids.FUTURE, "call": ids.OPTION, "put": ids.OPTION}
+_FIRST_ID = 10
+
+
+class House(Several):
+    """A venue with as many tokens as the scenario has assets, whose exits are checked in every lane."""
+
+    def __init__(self, params: Params, instruments: tuple[Instrument, ...], publishers: int, lanes: int) -> None:
+        tokens = tuple(f"token {lane}" for lane in range(lanes))
+        v.Venue.__init__(self, params, instruments, publishers, tokens)
+
+
+@dataclass
+class Setting:
+    """What is said of the venue before it opens."""
+
+    params: Params = field(default_factory=lambda: Params(funding_interest_ppm=0))
+    tiers: tuple[FeeTier, ...] = (FeeTier(0, 0, 0),)
+    publishers: int = 1
+    instruments: list[Instrument] = field(
+        default_factory=lambda: [
+            Instrument(v.BTC, "BTC", "BTC", 10_000, 100_000, 100_000, 50_000),
+            Instrument(v.ETH, "ETH", "ETH", 10_000, 100_000, 100_000, 50_000),
+        ]
+    )
+    assets: list[Asset] = field(default_factory=list)
+    underlyings: dict[str, Underlying] = field(
+        default_factory=lambda: {"BTC": Underlying(v.BTC, "BTC", 1), "ETH": Underlying(v.ETH, "ETH", 1)}
+    )
+
+    def feed(self, name: str) -> str:
+        """An underlying that something names, made if it is new."""
+        if name and name not in self.underlyings:
+            self.underlyings[name] = Underlying(len(self.underlyings) + 1, name, 1)
+        return name
 
 
 class Stage:
-    """Runs the tables of one scenario in order; `words` turns outcomes into what `so` compares."""
+    """Runs the tables of one scenario in order."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
+        self.setting = Setting()
         self.labels: dict[str, int] = {}
         self.orders: dict[int, str] = {}
-        self.settings: dict[str, int] = {"funding_interest_ppm": 0}
-        self.tiers: tuple[FeeTier, ...] = (FeeTier(0, 0, 0),)
-        self.publishers = 1
-        self._venue: v.Venue | None = None
+        self.names: dict[bytes, str] = {}
+        self._venue: House | None = None
 
     @property
-    def venue(self) -> v.Venue:
+    def venue(self) -> House:
         """Opened on first use, when the settings are known."""
         if self._venue is None:
-            params = Params(fee_tiers=self.tiers, **self.settings)
-            self._venue = v.Venue(params, INSTRUMENTS, self.publishers)
+            said = self.setting
+            values = {"fee_tiers": said.tiers, "underlyings": tuple(said.underlyings.values())}
+            params = msgspec.structs.replace(said.params, **values, assets=tuple(said.assets))
+            self._venue = House(params, tuple(said.instruments), said.publishers, max(1, len(said.assets)))
         return self._venue
 
     def run(self) -> None:
         """All tables. Raises AssertionError or `ScenarioError` with file and line."""
         for table in self.scenario.tables:
+            if not table.columns:
+                raise ScenarioError(f"{self.scenario.path.name}:{table.line}: no table under {table.heading!r}")
             for line, row in table.rows:
                 where = f"{self.scenario.path.name}:{line}"
                 try:
                     self._play(table, row, where)
-                except (KeyError, ValueError, StopIteration) as error:
+                except (ScenarioError, KeyError, ValueError, TypeError, StopIteration, NovateError) as error:
                     raise ScenarioError(f"{where}: {row}: {type(error).__name__} {error}") from error
-            if table.heading.startswith("then book"):
-                self._whole_book(table)
+            checks.whole(self, table)
 
     def _play(self, table: Table, row: dict[str, str], where: str) -> None:
         match table.heading.split():
             case ["given", "venue"]:
-                self._setting(row["setting"], row["value"])
+                self._set(row["setting"], row["value"])
             case ["given", "fee", "tiers"]:
                 tier = FeeTier(atoms(row["volume"]), int(row["maker ppm"]), int(row["taker ppm"]))
-                self.tiers = (*(t for t in self.tiers if t.volume_atoms != tier.volume_atoms), tier)
+                self.setting.tiers = (
+                    *(t for t in self.setting.tiers if t.volume_atoms != tier.volume_atoms),
+                    tier,
+                )
+            case ["given", "underlyings"]:
+                self._underlying(row)
+            case ["given", "instruments"]:
+                self.setting.instruments.append(self.instrument(row))
+            case ["given", "assets"]:
+                self._asset(row)
             case ["given", "accounts"]:
-                self._fund(row["name"], atoms(row["deposit"]))
+                self._fund(row)
             case ["given", "prices"]:
-                self._everywhere({MARKETS[row["market"]]: atoms(row["price"])})
+                options = [f"{name}={row[name]}" for name in row if name not in ("market", "price") and row[name]]
+                for refused in v.codes(sentences.price(self, row["market"], row["price"], options)):
+                    raise ScenarioError(f"{where}: refused {refused}")
             case ["when"]:
                 said = ", ".join(self.does(row["who"], row["does"])) or "nothing"
                 assert said == row["so"], f"{where}: {row['who']} {row['does']}: {said}, not {row['so']}"
-            case ["then", "book", _]:
-                pass
             case ["then", "accounts"]:
-                self._compare(row, where, self._account(row["name"]))
+                checks.account(self, row, where)
             case ["then", "exits"]:
-                exit_now = self.venue.state.owners[v.address_of(row["name"])].exits[0]
-                assert usd(exit_now) == row["exit"], f"{where}: exit of {row['name']} is {usd(exit_now)}"
+                checks.exits(self, row, where)
+            case ["then", "markets"]:
+                checks.market(self, row, where)
+            case ["then", "book", _] | ["then", "line", "for", _, "in", _] | ["then", "scenarios", "of", _, "in", _]:
+                pass  # compared as a whole, after the last row
             case _:
                 raise ScenarioError(f"{where}: unknown heading {table.heading!r}")
 
+    def does(self, who: str, sentence: str) -> list[str]:
+        """Play one sentence; what happened, in words."""
+        try:
+            out = sentences.member(self, who, sentence) if who else sentences.venue(self, sentence)
+        except Refused as error:
+            return [f"not admitted {error.code}"]
+        return words.said(self, out, by_venue=not who)
+
     # --- given -------------------------------------------------------------------------------
 
-    def _setting(self, name: str, value: str) -> None:
+    def _set(self, name: str, value: str) -> None:
         if name == "publishers":
-            self.publishers = int(value)
-        elif name.endswith("_us"):
-            self.settings[name] = duration_us(value)
+            self.setting.publishers = int(value)
         else:
-            self.settings[name] = int(value)
+            self.setting.params = changed(self.setting.params, name, value)
 
-    def _fund(self, name: str, deposit: int) -> None:
+    def _underlying(self, row: dict[str, str]) -> None:
+        name = self.setting.feed(row["name"])
+        self.setting.underlyings[name] = Underlying(
+            self.setting.underlyings[name].id,
+            name,
+            1,
+            int(row.get("preset") or "0"),
+            int(row.get("depth") or "0"),
+            atoms(row.get("oi lower") or "0"),
+            atoms(row.get("oi upper") or "0"),
+            part(row.get("size factor") or "0", ids.UNIT),
+        )
+
+    def instrument(self, row: dict[str, str]) -> Instrument:
+        """A row of `given instruments`, with the next id."""
+        kind = KINDS[row["kind"]]
+        option = kind == ids.OPTION
+        return Instrument(
+            _FIRST_ID + len(self.setting.instruments),
+            row["name"],
+            self.setting.feed(row["on"]),
+            atoms(row.get("tick") or "0.01"),
+            100_000,
+            part(row.get("imf") or "10%", ids.PPM),
+            part(row.get("mmf") or "5%", ids.PPM),
+            kind,
+            v.START_US + duration_us(row["expiry"]),
+            atoms(row["strike"]) if option else 0,
+            row["kind"] == "call",
+        )
+
+    def _asset(self, row: dict[str, str]) -> None:
+        assets = self.setting.assets
+        assets.append(
+            Asset(
+                len(assets),
+                row["name"],
+                self.setting.feed(row["priced by"]),
+                1_000_000,
+                part(row.get("haircut") or "0", ids.PPM),
+                part(row.get("weight") or "100%", ids.PPM),
+                atoms(row.get("cap") or "0"),
+                int(row.get("order") or "0"),
+                row.get("cancels risk") == "yes",
+                self.setting.feed(row.get("reference") or ""),
+                part(row.get("redemption") or "100%", ids.PPM),
+                part(row.get("band") or "0", ids.PPM),
+            )
+        )
+
+    def _fund(self, row: dict[str, str]) -> None:
+        name, deposit = row["name"], atoms(row["deposit"] or "0")
         if name in HOUSE:
             self.venue.deposit("treasury", deposit)
             if name != "capital":
                 out = self.venue.operator(c.HouseTransfer(ids.OPERATOR_CAPITAL, HOUSE[name], deposit))
                 assert not v.codes(out)
-        else:
-            self.venue.fund(name, deposit)
+            return
+        self.know(name)
+        if deposit:
+            self.venue.deposit(name, deposit)
+        for column in row:
+            if column not in ("name", "deposit") and row[column]:
+                self.venue.deposit(name, atoms(row[column]), asset=self.lane(column))
+        self.venue.register(name)
 
-    def _everywhere(self, prices: dict[int, int]) -> list[o.Outcome]:
-        out: list[o.Outcome] = []
-        for publisher in range(self.publishers):
-            out += self.venue.oracle(prices, publisher)
-        return out
+    # --- names -------------------------------------------------------------------------------
 
-    # --- when --------------------------------------------------------------------------------
+    def know(self, name: str) -> None:
+        self.names[v.address_of(name)] = name
 
-    def does(self, who: str, sentence: str) -> list[str]:
-        """Play one sentence; what happened, in words."""
-        try:
-            out = self._member(who, sentence) if who else self._venue_does(sentence)
-        except Refused as error:
-            return [f"not admitted {error.code}"]
-        return self.words(out)
-
-    def _member(self, who: str, sentence: str) -> list[o.Outcome]:
-        name, label, sub = who, "session", 0
-        if "+" in who:
-            name, label = who.split("+")
-        if "/" in who:
-            name, sub = who.split("/")[0], int(who.split("/")[1])
-        words = sentence.split()
-        match words:
-            case ["deposit", amount]:
-                return self.venue.deposit(name, atoms(amount))
-            case ["register", *options]:
-                scope = sum(SCOPES[word] for word in options if word in SCOPES) or ids.SCOPE_ALL
-                lasts = [duration_us(w.removeprefix("for=")) for w in options if w.startswith("for=")]
-                expiry = self.venue.now_us + lasts[0] if lasts else v.FOREVER
-                return self.venue.register(name, scope, expiry, label)
-            case ["revoke"]:
-                return self.venue.revoke(name, label)
-            case _:
-                command, expiry = self._command(sentence)
-        number = self._account(f"{name}/{sub}" if sub else name).number
-        signer = "treasury" if name in HOUSE else name
-        raw = self.venue.batch(signer, [command], number, expiry_us=expiry, label=label)
-        return self.venue.submit(raw)
-
-    def _command(self, sentence: str) -> tuple[c.MemberCommand, int]:
-        """(command, expiry of its envelope)."""
-        body, _, late = sentence.partition(" signed until ")
-        expiry = self.venue.now_us + duration_us(late) if late else v.FOREVER
-        if order := _ORDER.match(body):
-            return self._place(order), expiry
-        match body.split():
-            case ["cancel", "all"]:
-                return c.CancelAll(), expiry
-            case ["cancel", "all", market]:
-                return c.CancelAll(MARKETS[market]), expiry
-            case ["cancel", label]:
-                return c.CancelOrder(self.labels.get(label, 999)), expiry
-            case ["replace", label, "with", lots, "at", price]:
-                return c.ReplaceOrder(self.labels.get(label, 999), atoms(price), int(lots)), expiry
-            case ["withdraw", amount]:
-                return c.Withdraw(0, 0, atoms(amount)), expiry
-            case ["transfer", amount, "to", "sub", sub]:
-                return c.Transfer(int(sub), atoms(amount)), expiry
-        raise ScenarioError(f"no such sentence: {sentence}")
-
-    def _place(self, order: re.Match[str]) -> c.PlaceOrder:
-        side, lots, market, price, label, rest = order.groups()
-        words = rest.split()
-        lasts = [duration_us(w.removeprefix("for=")) for w in words if w.startswith("for=")]
-        known = {"market", "post-only", "reduce-only", *STP, *TIF}
-        unknown = [w for w in words if w not in known and not w.startswith("for=")]
-        if unknown:
-            raise ScenarioError(f"no such option: {unknown}")
-        return self.venue.order(
-            ids.BUY if side == "buy" else ids.SELL,
-            atoms(price),
-            int(lots),
-            MARKETS[market],
-            ids.MARKET if "market" in words else ids.LIMIT,
-            ids.GTT if lasts else next((TIF[w] for w in words if w in TIF), ids.GTC),
-            "post-only" in words,
-            "reduce-only" in words,
-            next((STP[w] for w in words if w in STP), ids.STP_CANCEL_TAKER),
-            self.venue.now_us + lasts[0] if lasts else 0,
-            self.labels.setdefault(label, len(self.labels) + 1),
-        )
-
-    def _venue_does(self, sentence: str) -> list[o.Outcome]:
-        match sentence.split():
-            case ["wait", time]:
-                self.venue.advance(duration_us(time))
-                return []
-            case ["price", market, price, *options]:
-                return self._price(MARKETS[market], atoms(price), options)
-            case ["funding"]:
-                return self.venue.operator(c.FundingTick())
-            case ["sweep"]:
-                return self.venue.operator(c.ExpireOrders())
-            case ["liquidate", name]:
-                return self.venue.operator(c.Liquidate(self._account(name).number))
-            case ["close", "epoch"]:
-                return [self.venue.close_epoch()]
-            case ["close", "epoch", number]:
-                return self.venue.operator(c.CloseEpoch(int(number), ((1, bytes(32)),)))
-            case ["move", amount, "from", source, "to", target]:
-                return self.venue.operator(c.HouseTransfer(HOUSE[source], HOUSE[target], atoms(amount)))
-            case ["rotate", "operator", *keep]:
-                return self._rotate_operator(bool(keep))
-            case ["rotate", "publisher", number, *keep]:
-                return self._rotate_publisher(int(number), bool(keep))
-        raise ScenarioError(f"no such sentence: {sentence}")
-
-    def _price(self, instrument: int, price: int, options: list[str]) -> list[o.Outcome]:
-        given = dict(option.split("=") for option in options)
-        if not given:
-            return self._everywhere({instrument: price})
-        dated = self.venue.now_us + duration_us(given["dated"]) if "dated" in given else None
-        prev = bytes([7]) * 32 if given.get("chain") == "broken" else None
-        publisher = int(given.get("by", "0"))
-        return self.venue.oracle({instrument: price}, publisher, int(given.get("confidence", "1")), dated, prev)
-
-    def _rotate_operator(self, keep_signing_with_the_old: bool) -> list[o.Outcome]:
-        seed = v.seed_of("operator/next")
-        out = self.venue.operator(c.RotateOperator(public_key_of(seed), v.address_of("operator/next")))
-        if not keep_signing_with_the_old:
-            self.venue.operator_seed = seed
-        return out
-
-    def _rotate_publisher(self, number: int, keep_signing_with_the_old: bool) -> list[o.Outcome]:
-        seed = v.seed_of(f"publisher/{number}/next")
-        out = self.venue.operator(c.RotatePublisher(number, public_key_of(seed)))
-        if not keep_signing_with_the_old and not v.codes(out):
-            self.venue.publisher_seeds[number] = seed
-        return out
-
-    # --- then --------------------------------------------------------------------------------
-
-    def _account(self, name: str) -> Account:
+    def account(self, name: str) -> Account:
+        """`ann`, `ann/1`, or one of the house's."""
         if name in HOUSE:
             return self.venue.state.accounts[HOUSE[name]]
         owner, _, sub = name.partition("/")
         return self.venue.account(owner, int(sub or 0))
 
-    def _compare(self, row: dict[str, str], where: str, account: Account) -> None:
-        shown: dict[str, Callable[[], str]] = {
-            "name": lambda: row["name"],
-            "cash": lambda: usd(account.cash),
-            "equity": lambda: usd(equity(account)),
-            "open orders": lambda: str(len(account.orders)),
-            **{name: (lambda i=number: self._size(account, i)) for name, number in MARKETS.items()},  # type: ignore[misc]
-        }
-        for column, cell in row.items():
-            found = shown[column]()
-            assert found == cell, f"{where}: {column} of {row['name']} is {found}, not {cell}"
+    def name_of(self, number: int) -> str:
+        """The other way round."""
+        if number < ids.HOUSE_ACCOUNTS:
+            return next(name for name, house in HOUSE.items() if house == number)
+        account = self.venue.state.accounts[number]
+        name = self.names[account.owner.address]
+        return f"{name}/{account.sub}" if account.sub else name
 
-    def _size(self, account: Account, instrument: int) -> str:
-        slot = account.slots.get(instrument)
-        return str(slot.size if slot else 0)
+    def market(self, name: str) -> int:
+        """The id of a listed instrument."""
+        return next(inst.id for inst in self.venue.state.instruments.values() if inst.spec.symbol == name)
 
-    def _whole_book(self, table: Table) -> None:
-        market = self.venue.state.instruments[MARKETS[table.heading.split()[2]]]
-        found = [
-            (name, self.orders[order.order_id], str(order.open_lots), usd(order.price))
-            for name, side in (("buy", ids.BUY), ("sell", ids.SELL))
-            for order in market.book.sides[side].orders()
-        ]
-        wanted = [(r["side"], r["id"], r["size"], r["price"]) for _, r in table.rows]
-        where = f"{self.scenario.path.name}:{table.line}"
-        assert found == wanted, f"{where}: the book is {found}"
+    def symbol(self, instrument: int) -> str:
+        """Also of one that is no longer listed."""
+        return next(spec.symbol for spec in self.setting.instruments if spec.id == instrument)
 
-    # --- outcomes in words -------------------------------------------------------------------
+    def under(self, name: str) -> int:
+        return self.setting.underlyings[name].id
 
-    def words(self, outcomes: list[o.Outcome]) -> list[str]:
-        """What was said, and `rests N` for an order that was placed or moved and is in the book."""
-        said: list[str] = []
-        arrived: list[int] = []
-        for outcome in outcomes:
-            if isinstance(outcome, o.OrderPlaced):
-                labels = {number: label for label, number in self.labels.items()}
-                self.orders[outcome.order_id] = labels.get(outcome.client_order_id, "close-out")
-                arrived.append(outcome.order_id)
-            elif isinstance(outcome, o.OrderReplaced):
-                arrived.append(outcome.order_id)
-            phrase = self._phrase(outcome)
-            if phrase:
-                said.append(phrase)
-        for order_id in arrived:
-            order = self.venue.state.orders.get(order_id)
-            if order is not None:
-                said.append(f"rests {order.open_lots}")
-        return said
+    def lane(self, name: str) -> int:
+        """The vault's lane of an asset; USD is the settlement asset of a scenario that names none."""
+        if name == "USD" and not self.setting.assets:
+            return 0
+        return next(asset.lane for asset in self.setting.assets if asset.symbol == name)
 
-    def _phrase(self, outcome: o.Outcome) -> str:
-        match outcome:
-            case o.Rejected():
-                return f"refused {outcome.code}"
-            case o.TradeNovated():
-                maker = self.orders[outcome.maker_order_id]
-                return f"trades {outcome.size_lots} at {usd(outcome.price_atoms)} with {maker}"
-            case o.OrderCancelled():
-                return f"{self.orders[outcome.order_id]} cancelled {outcome.open_lots} {outcome.reason}"
-            case o.OrderReplaced():
-                return "priority kept" if outcome.kept_priority else "priority lost"
-            case o.Deposited():
-                return f"deposited {usd(outcome.amount_atoms)}"
-            case o.WithdrawalAcked():
-                return f"acked {usd(outcome.amount_atoms)} of {usd(outcome.cumulative_atoms)}"
-            case o.Transferred():
-                return f"moved {usd(outcome.amount_atoms)}"
-            case o.KeyRegistered():
-                return "registered"
-            case o.KeyRevoked():
-                return "revoked"
-            case o.PriceAccepted():
-                return f"index {usd(outcome.index_atoms)}"
-            case o.FundingApplied():
-                per_lot = usd(outcome.per_lot_atoms)
-                return f"{NAMES[outcome.instrument]} longs pay {per_lot} a lot at {outcome.rate_ppm} ppm"
-            case o.Liquidated():
-                return f"liquidated fee {usd(outcome.fee_atoms)} covered {usd(outcome.covered_atoms)}"
-            case o.PositionTransferred():
-                return f"fund takes {outcome.size_lots} at {usd(outcome.price_atoms)}"
-            case o.EpochClosed():
-                return f"epoch {outcome.epoch} shortfall {usd(outcome.shortfall_atoms)}"
-            case o.OperatorRotated() | o.PublisherRotated():
-                return "rotated"
-            case _:
-                return ""
+    def label(self, order_id: int) -> str:
+        """What the scenario calls an order."""
+        return self.orders[order_id]

@@ -30,7 +30,21 @@ _CLOCK = "time is an input: it arrives in the entry (`time_us`), so that replay 
 _RANDOM = "replay must draw the same values on every machine; derive what you need from hashes in the journal"
 _WORLD = "core is a function from commands to outcomes; pass the data in, and let the service touch the world"
 _THREADS = "the order of threads is not in the journal; core runs on one thread, the service may use more"
-_FLOAT = "floats round differently across machines and lose atoms; use int atoms, lots, ppm and `//`"
+_FLOAT = (
+    "floats round differently across machines and lose atoms; use int atoms, lots, ppm and `//`, and for option "
+    "values, e^x and ln the integers that clearing/core/risk/kernel.py gives, the one module that may use floats"
+)
+_INEXACT = (
+    "its last bit differs between machines and numpy versions, so replay would diverge; only + - * / sqrt, "
+    "comparisons and exact operations are rounded alike everywhere: write it out with those"
+)
+_NUMPY_PLACE = (
+    "numpy wraps around silently and brings floats near; int64 arrays live in clearing/core/risk and "
+    "clearing/core/sweep.py with their bounds asserted, everything else is Python ints"
+)
+
+FLOAT_MODULE = "clearing/core/risk/kernel.py"
+NUMPY_PLACES = ("clearing/core/risk/", "clearing/core/sweep.py")
 
 BANNED_IMPORTS: dict[str, str] = {
     **dict.fromkeys(["time", "datetime", "calendar", "zoneinfo"], _CLOCK),
@@ -60,6 +74,20 @@ _NUMPY_FLOATS = frozenset(
     "float16 float32 float64 float128 longdouble half single double float_ floating true_divide divide "
     "mean average std var median quantile percentile sqrt exp log linspace".split()
 )
+# Rounded differently by different builds, or (reductions) added up in a different order.
+_NUMPY_INEXACT = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p logaddexp power float_power pow cbrt hypot sin cos tan arcsin arccos arctan "
+    "arctan2 sinh cosh tanh arcsinh arccosh arctanh i0 sinc mean nanmean average std var sum nansum prod nanprod "
+    "dot vdot inner outer matmul tensordot einsum kron trapz trapezoid interp convolve correlate polyval linalg fft "
+    "random polynomial".split()
+)
+# What the float module may use: all of it is exact or correctly rounded.
+_KERNEL_NUMPY = frozenset(
+    "abs add asarray bool_ broadcast broadcast_to divide empty float64 int64 maximum minimum multiply rint sqrt stack "
+    "subtract where".split()
+)
+_KERNEL_MATH = frozenset({"frexp", "isqrt", "ldexp", "sqrt"})
+_KERNEL_METHODS = frozenset({"sum", "prod", "cumsum", "cumprod", "mean", "std", "var", "dot", "trace"})
 _SET_ORDER = (
     "the order of a set changes with PYTHONHASHSEED, and so would outcomes and roots; use a dict (insertion "
     "order), a sorted list, or iterate over sorted(...)"
@@ -96,6 +124,8 @@ def _scope(source: str) -> _Scope:
 def purity(path: str, source: str, *, strict_sets: bool) -> list[Finding]:
     """What keeps `source` from being deterministic, in line order.
 
+    In FLOAT_MODULE floats are let in, and all but exactly rounded operations kept out instead.
+
     `strict_sets` also refuses sets that are built and kept (for core: the next developer will iterate
     over them); without it only iterating over one is refused.
     """
@@ -103,8 +133,15 @@ def purity(path: str, source: str, *, strict_sets: bool) -> list[Finding]:
     found = [
         Finding(path, getattr(node, "lineno", 1), rule, message)
         for node in ast.walk(scope.tree)
-        for rule, message in _impurities(node, scope, strict_sets)
+        for rule, message in (*_impurities(node, scope, strict_sets), *_numpy_impurities(path, node))
+        if path != FLOAT_MODULE or not _float_rule(rule, node)
     ]
+    if path == FLOAT_MODULE:
+        found += [
+            Finding(path, getattr(node, "lineno", 1), "inexact", message)
+            for node in ast.walk(scope.tree)
+            for message in _inexact(node)
+        ]
     return sorted(found, key=lambda f: (f.line, f.rule))
 
 
@@ -128,6 +165,55 @@ def _impurities(node: ast.AST, scope: _Scope, strict_sets: bool) -> Iterator[tup
             yield "banned-name", f"{name}: {BANNED_CALLS[name]}"
         case _:
             yield from _sets(node, scope, strict_sets)
+
+
+def _numpy_impurities(path: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+    """numpy where it has no place, and its inexact functions in any place."""
+    match node:
+        case ast.Import(names=names) if not path.startswith(NUMPY_PLACES):
+            if any(alias.name.split(".")[0] in ("numpy", "scipy") for alias in names):
+                yield "numpy-import", f"import of numpy: {_NUMPY_PLACE}"
+        case ast.ImportFrom(module=str(module)) if not path.startswith(NUMPY_PLACES):
+            if module.split(".")[0] in ("numpy", "scipy"):
+                yield "numpy-import", f"import of {module}: {_NUMPY_PLACE}"
+        case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=attr) if attr in _NUMPY_INEXACT:
+            yield "inexact", f"numpy's {attr}: {_INEXACT}"
+
+
+def _float_rule(rule: str, node: ast.AST) -> bool:
+    """True of findings that say no more than that there is a float, which FLOAT_MODULE may have."""
+    match node:
+        case ast.Name(id="float") | ast.Import() | ast.ImportFrom():
+            return rule in ("banned-name", "import")
+    return rule in ("float", "division")
+
+
+def _inexact(node: ast.AST) -> Iterator[str]:
+    """What FLOAT_MODULE may not do, although it may use floats: decided by what is known to be exact."""
+    match node:
+        case ast.BinOp(op=ast.Pow()) | ast.AugAssign(op=ast.Pow()):
+            yield f"`**` is libm's pow: {_INEXACT}"
+        case ast.BinOp(op=ast.MatMult()) | ast.AugAssign(op=ast.MatMult()):
+            yield f"`@` is BLAS: {_INEXACT}"
+        case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=attr) if attr not in _KERNEL_NUMPY:
+            yield f"numpy's {attr} is not on the list of exact operations (_KERNEL_NUMPY): {_INEXACT}"
+        case ast.Attribute(value=ast.Name(id="math"), attr=attr) if attr not in _KERNEL_MATH:
+            yield f"math.{attr}: {_INEXACT}"
+        case ast.Call(func=ast.Attribute(attr=attr)) if attr in _KERNEL_METHODS:
+            yield f".{attr}() adds in an order of its own: {_INEXACT}"
+        case ast.Call(func=ast.Name(id="sum" | "pow" as name)):
+            yield f"{name}(): {_INEXACT}"
+        case ast.Import(names=names):
+            for alias in names:
+                if alias.name.split(".")[0] not in ("numpy", "math") or (alias.asname or "np") != "np":
+                    yield f"import of {alias.name}: only numpy (as np) and math are known here: {_INEXACT}"
+        case ast.ImportFrom(module="math", names=names):
+            for alias in names:
+                if alias.name not in _KERNEL_MATH:
+                    yield f"math.{alias.name}: {_INEXACT}"
+        case ast.ImportFrom(module=str(module)) if module.split(".")[0] in ("numpy", "scipy", "cmath", "decimal"):
+            if module != "numpy.typing":
+                yield f"import from {module}: write np.name, which this rule can see: {_INEXACT}"
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:

@@ -156,6 +156,12 @@ def test_lock_names_the_public_index() -> None:
         ("set", "dirty: set[int] = {1, 2}"),
         ("set", "x = frozenset(y)"),
         ("set", "return_value = {x for x in y}"),
+        ("numpy-import", "import numpy as np"),
+        ("numpy-import", "from numpy.typing import NDArray"),
+        ("numpy-import", "def f():\n    from scipy import sparse"),
+        ("inexact", "import numpy as np\nx = np.power(y, 3)"),
+        ("inexact", "import numpy as np\nx = np.einsum('ij,j', y, z)"),
+        ("inexact", "import numpy as np\nx = np.dot(y, z)"),
     ],
 )
 def test_purity_rule_catches(rule: str, snippet: str) -> None:
@@ -183,12 +189,61 @@ def test_purity_rule_catches(rule: str, snippet: str) -> None:
         "n = len(set(xs))",
         "n = len(set(xs) - set(ys))",
         "import hashlib\nx = hashlib.sha256(b'').digest()",
-        "import numpy as np\nx = np.zeros(3, dtype=np.int64)",
     ],
 )
 def test_purity_lets_exact_code_pass(snippet: str) -> None:
     """Exact integer code is not accused: a rule that cries wolf is soon switched off."""
     assert rules.purity("clearing/core/good.py", snippet, strict_sets=True) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "snippet"),
+    [
+        ("clearing/core/risk/array.py", "import numpy as np\nx = np.zeros(3, dtype=np.int64)"),
+        ("clearing/core/risk/sweep.py", "import numpy as np\nx = lots @ pnl"),
+        ("clearing/core/sweep.py", "import numpy as np\nx = np.cumsum(y, dtype=np.int64)"),
+        (rules.FLOAT_MODULE, "import numpy as np\nx = np.sqrt(y) / 2.0 + np.float64(z)"),
+        (rules.FLOAT_MODULE, "from math import frexp, ldexp, sqrt\nx: float = float(y) / 3.0"),
+    ],
+)
+def test_purity_lets_numpy_and_floats_in_where_they_belong(path: str, snippet: str) -> None:
+    """int64 arrays in the risk folder and the sweep, floats in the kernel."""
+    assert rules.purity(path, snippet, strict_sets=True) == []
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "x = y ** 3",
+        "x **= 2",
+        "x = y @ z",
+        "import numpy as np\nx = np.exp(y)",
+        "import numpy as np\nx = np.cumsum(y)",
+        "import numpy as np\nx = np.some_new_function(y)",
+        "import numpy\nx = numpy.mean(y)",
+        "import numpy as other\nx = other.exp(y)",
+        "from numpy import exp",
+        "import math\nx = math.erf(y)",
+        "from math import exp",
+        "import cmath",
+        "x = y.sum()",
+        "x = y.dot(z)",
+        "x = sum(y)",
+        "x = pow(y, 2)",
+    ],
+)
+def test_the_float_module_may_not_be_inexact(snippet: str) -> None:
+    """In the kernel only what IEEE-754 rounds correctly may be used, by allow-list where there is one."""
+    found = rules.purity(rules.FLOAT_MODULE, snippet, strict_sets=True)
+    assert any(f.rule == "inexact" and len(f.message) > 40 for f in found), found
+
+
+def test_the_float_module_is_otherwise_as_pure_as_the_rest() -> None:
+    """Clock, randomness and sets stay refused there, and floats stay refused next door."""
+    for snippet in ("import time", "import random", "x = {1, 2}", "x = hash(y)"):
+        assert rules.purity(rules.FLOAT_MODULE, snippet, strict_sets=True) != [], snippet
+    for snippet in ("x = 0.5", "x = a / b", "from math import sqrt"):
+        assert rules.purity("clearing/core/risk/kernel_check.py", snippet, strict_sets=True) != [], snippet
 
 
 def test_a_kept_set_is_refused_in_core_only() -> None:

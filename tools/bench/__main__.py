@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.bench import core, disk, gas, live, replay
+from tools.bench import core, disk, gas, growth, liquidations, live, plot, replay, risk
 from tools.bench.measure import Figure, Plan
 
+GROWTH = "risk-growth"
 BENCHMARKS: dict[str, Callable[[Plan], list[Figure]]] = {
     "live": live.live,
     "batched": live.batched,
@@ -30,6 +31,12 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Figure]]] = {
     "epoch": core.epoch_close,
     "restore": core.restore,
     "gas": gas.gas,
+    "greeks": risk.greeks,
+    "risk-array": risk.risk_array,
+    "order-check": risk.order_check,
+    "sweep": risk.sweeps,
+    "liquidation": liquidations.latency,
+    GROWTH: growth.growth,
 }
 
 
@@ -39,7 +46,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="one benchmark; may be repeated")
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, three rounds")
     parser.add_argument("--folder", type=Path, default=Path("build"), help="where journals go: the disk that counts")
-    return parser.parse_args(argv)
+    parser.add_argument("--plot", type=Path, help=f"picture of growth to write (.svg, .png); needs {GROWTH}")
+    chosen = parser.parse_args(argv)
+    if chosen.plot and chosen.only and GROWTH not in chosen.only:
+        parser.error(f"--plot draws what {GROWTH} measures; add --only {GROWTH}")
+    return chosen
 
 
 def _verdict(figure: Figure) -> str:
@@ -83,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(figures) - len(missed)} of {len(figures)} within their goals"
         + (f"; missed: {', '.join(missed)}" if missed else "")
     )
+    if chosen.plot:
+        plot.draw(figures, chosen.plot)
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         report = {"machine": machine, "quick": chosen.quick, "figures": [figure.as_dict() for figure in figures]}

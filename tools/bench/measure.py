@@ -29,7 +29,8 @@ class Plan:
 class Figure:
     """One row: `ratio` is what `meaning` says, judged against `goal`.
 
-    `met` is None where it was not measured, and `remark` says why.
+    `met` is None where it was not measured, and `remark` says why. A figure of growth has its `points` too:
+    (size, seconds) over sizes of what `axis` names; `label` is the title of its panel in the plot.
     """
 
     name: str
@@ -41,6 +42,9 @@ class Figure:
     other: str
     rounds: list[float] = field(default_factory=list)
     remark: str = ""
+    label: str = ""
+    axis: str = ""
+    points: list[tuple[float, float]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from clearing.core.reducer import Reducer
 from clearing.model import codec, signature
 from clearing.model import commands as c
 from clearing.service.checkpoints import CheckpointSigner
@@ -23,15 +24,17 @@ SECP256K1 = hashlib.sha256(b"bench secp256k1").digest()
 
 
 @contextmanager
-def node(folder: Path, members: int, threads: int) -> Iterator[Pipeline]:
-    """A pipeline over an empty journal in a fresh directory below `folder`, removed afterwards."""
+def node(folder: Path, members: int, threads: int, reducer: Reducer | None = None) -> Iterator[Pipeline]:
+    """A pipeline over an empty journal in a fresh directory below `folder`, removed afterwards; of a venue with
+    so many members, or of `reducer`, whose operator has the same key."""
     with tempfile.TemporaryDirectory(prefix="node-", dir=folder) as name:
         keys = Path(name) / "keys"
         keys.mkdir()
         write_key(keys / "operator.ed25519", w.OPERATOR)
         with Store.create(Path(name) / "journal", map_bytes=MAP_BYTES) as store:
-            signer = CheckpointSigner(w.genesis(), KeyRing(keys), SECP256K1)
-            pipeline = Pipeline(Committer(store, signer), w.venue(members, real_keys=True), threads=threads)
+            reducer = reducer or w.venue(members, real_keys=True)
+            signer = CheckpointSigner(reducer.state.genesis, KeyRing(keys), SECP256K1)
+            pipeline = Pipeline(Committer(store, signer), reducer, threads=threads)
             try:
                 yield pipeline
             finally:

@@ -22,7 +22,7 @@ FOREVER = 2**62
 def genesis() -> c.Genesis:
     market = Instrument(1, "BTC-PERP", "BTC", 1, 10**9, 50_000, 30_000)
     return c.Genesis(
-        rules_version=1,
+        rules_version=2,
         deployment=DEPLOYMENT,
         origin="bench.novate",
         operator_key=signature.public_key_of(OPERATOR),
