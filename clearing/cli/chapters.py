@@ -46,7 +46,9 @@ def open_desk(story: "Story", seed: bytes) -> None:
     quotes = quote(story.api, maker, desk, LOTS)
     n.say(f"{len(listings)} options listed, their surface signed by the publisher; {maker.name} sends {quotes} quotes")
     for index, side in ((4, ids.BUY), (6, ids.BUY), (5, ids.SELL)):
+        story.market.publish()  # a fill needs a price of the last seconds
         take(story.api, story.members[0], desk, index, side, LOTS)
+    story.market.publish()
     offer(story.api, maker, desk, 4, BLOCK)
     take(story.api, story.members[0], desk, 4, ids.BUY, BLOCK)
     story.market.publish()

@@ -93,6 +93,7 @@ class Market:
     def gear_up(self, debtor: Member, lender: Member) -> None:
         """Let `debtor` buy, from `lender`, nearly all that initial margin allows."""
         assert debtor.session is not None and lender.session is not None
+        self.publish()  # a fill needs a price of the last seconds
         for member in (debtor, lender):
             member.session.submit(c.CancelAll())  # type: ignore[union-attr]
         free = int(self._api.account(debtor.account)["free_atoms"])

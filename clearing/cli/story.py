@@ -205,6 +205,7 @@ class Story:
         bob = self.members[1]
         assert bob.session is not None
         amount = 5_000 * UNIT
+        self.market.publish()  # money leaves at a fresh price alone
         bob.session.submit(c.CancelAll())
         receipt = bob.session.submit(c.Withdraw(0, 0, amount))
         if receipt["rejected"]:

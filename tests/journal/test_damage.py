@@ -230,7 +230,7 @@ def test_a_check_whose_child_fails_is_a_report(
     """A child that makes no progress, or was killed while nobody looked, gives a report and not a hang or
     an exception; the next check has a new child."""
     journal = Journal(tmp_path / "j", rng)
-    with Checker(stall_s=0.5) as checker:
+    with Checker(stall_s=3.0) as checker:
         assert checker.check(journal.path).ok
         assert checker._child is not None
         checker._child.send_signal(number)
