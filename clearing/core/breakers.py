@@ -4,8 +4,8 @@
 Rules:
 - BAND: a buy above index x (1 + band), or a sell below index x (1 - band), is refused. The band follows the index, so
   a move that the oracle leads is never held back.
-- IMPACT: within a window takers may trade no further than `impact_ppm` of the index away from where the mark stood to
-  the index when the window began.
+- IMPACT: within a window takers may trade no further than `impact_ppm` of the index beyond the index, or beyond where
+  the mark stood to it when the window began. Whoever leads a book back to an index that has moved is not held back.
 - DIVERGED: the mark had to be held at its distance from the index; until they meet only orders are taken that reduce
   a position or lead the book back (a sell while the mark is above the index, a buy while it is below): else whoever
   put the quotes there could keep a market closed.
@@ -43,7 +43,7 @@ def order_code(state: State, inst: InstrumentState, account: Account, side: int,
         return "OUTSIDE_PRICE_BAND"
     if rules.impact_ppm and _crosses(inst, side, price):
         reach = inst.index * rules.impact_ppm // ids.PPM
-        if sign * (price - inst.index - inst.impact_basis) > reach:
+        if sign * (price - inst.index) > reach + max(0, sign * inst.impact_basis):
             return "OUTSIDE_PRICE_BAND"
     return ""
 

@@ -50,7 +50,9 @@ def is_liquidatable(state: State, account: Account) -> str:
 
 def is_ready(state: State, account: Account, now_us: int) -> bool:
     """Would a step be taken now? False for a liquidatable account that is cooling down or on auction, unless
-    the backstop may take it."""
+    the backstop may take it, and while prices are too old."""
+    if is_stale(state, account, now_us):
+        return False
     if is_urgent(state, account) and can_take(state, account) and has_positions(account):
         return True
     return account.wait_us <= now_us and (account.auction is None or is_urgent(state, account))

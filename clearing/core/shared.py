@@ -149,7 +149,9 @@ def _restore_markets(state: State, underlyings: Any, instruments: Any) -> None:
         under.variance = narrow(variance)
         under.vols = dict(vols)
         for expiry_us, fields, twap_sum in expiries:
-            expiry = under.expiries.setdefault(expiry_us, ExpiryState(expiry_us))
+            # In the order of the rows, which is not that of the instruments left when the first of an expiry is gone.
+            expiry = under.expiries.pop(expiry_us, None) or ExpiryState(expiry_us)
+            under.expiries[expiry_us] = expiry
             _write(expiry, _EXPIRY, fields)
             expiry.twap_sum = narrow(twap_sum)
     for inst, (_, values, _) in zip(state.instruments.values(), instruments, strict=True):

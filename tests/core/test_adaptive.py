@@ -134,6 +134,35 @@ def test_a_storm_raises_both_fractions_and_says_why() -> None:
     assert falls and all(fall <= peak * 20_000 // 24 // ids.PPM + 1 for fall in falls)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    moves=st.lists(st.tuples(st.integers(-400_000, 400_000), st.integers(1, 40 * v.HOUR)), min_size=1, max_size=20),
+    cap=st.sampled_from((ids.PPM, 1_300_000, 4_000_000)),
+)
+def test_any_path_keeps_the_floor_the_cap_and_the_pace_and_says_every_change(
+    moves: list[tuple[int, int]], cap: int
+) -> None:
+    """Votes at any times: the factor is what the outcomes say it is, each step follows from its own inputs, and
+    governance's fractions are never undercut."""
+    rules = Adaptive(cap_ppm=cap)
+    venue = open_venue(rules)
+    under, inst = venue.state.underlyings[X], venue.state.instruments[X]
+    known = ids.PPM
+    for move, wait in moves:
+        sampled = under.adapt_us
+        said = walk(venue, [move if under.index > 1_000 else 400_000], wait)
+        passed = min(under.adapt_us - sampled, ids.DAY_US)
+        for change in said:
+            assert change.factor_ppm == adaptive.ramp(rules, known, change.target_ppm, passed) != known
+            assert change.volatility == isqrt(under.variance)
+            full = max(ids.PPM, min(cap, change.volatility * ids.PPM // rules.baseline_vol))
+            assert full * 100 // 125 - 1 <= change.target_ppm <= max(full, known)
+            known = change.factor_ppm
+        assert under.factor_ppm == known and ids.PPM <= known <= cap
+        assert inst.imf == min(ids.PPM, -(-50_000 * known // ids.PPM)) >= 50_000
+        assert inst.imf >= inst.mmf >= 30_000
+
+
 def test_returns_are_sampled_by_the_interval_and_a_silence_counts_once_for_all_of_it() -> None:
     venue = open_venue()
     under = venue.state.underlyings[X]

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clearing.core.snapshot import dump
 from clearing.model import commands as c
@@ -18,9 +22,9 @@ PERP = Instrument(X, "X-PERP", "X", 1, 100_000, 50_000, 30_000)
 BASE = 1_000_000
 
 
-def open_venue(breaker: Breaker) -> v.Venue:
+def open_venue(breaker: Breaker, **changes: Any) -> v.Venue:
     params = Params(fee_tiers=(FeeTier(0, 0, 0),), underlyings=(Underlying(X, "X", 1),), breaker=breaker)
-    venue = v.Venue(params, (PERP,))
+    venue = v.Venue(msgspec.structs.replace(params, **changes), (PERP,))
     for name in ("ann", "bob"):
         venue.fund(name, 10**13)
     venue.oracle({X: BASE})
@@ -78,6 +82,80 @@ def test_takers_move_the_book_only_so_far_in_a_window() -> None:
     venue.advance(v.SECOND)
     venue.oracle({X: BASE * 102 // 100})
     assert not v.codes(venue.do("bob", venue.order(ids.BUY, BASE * 103 // 100, 1, X))), "the oracle leads"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    moves=st.lists(st.tuples(st.integers(520, 1_480), st.integers(1, 90)), min_size=1, max_size=6),
+    side=st.sampled_from((ids.BUY, ids.SELL)),
+    width=st.integers(0, 30),
+)
+def test_a_move_that_the_oracle_leads_is_never_refused_and_a_far_off_order_always_is(
+    moves: list[tuple[int, int]], side: int, width: int
+) -> None:
+    """The index goes where it likes, by up to half at once; the book stays where it was or is quoted anew. Whoever
+    trades at the index is taken, however far the book and the mark are from it; whoever goes an atom further than
+    band and impact allow is not."""
+    rules = Breaker(band_ppm=200_000, impact_ppm=10_000, window_us=v.MINUTE)
+    venue = open_venue(rules, oracle=OracleRules(twap_band=10**4))
+    inst = venue.state.instruments[X]
+    index = BASE
+    for per_mille, wait in moves:
+        orders = [venue.order(ids.BUY, index - width - 1, 50, X), venue.order(ids.SELL, index + width + 1, 50, X)]
+        venue.do("ann", c.CancelAll(), *orders)
+        venue.advance(wait * v.SECOND)
+        index = max(1_000, index * per_mille // 1_000)
+        assert not v.codes(venue.oracle({X: index}))
+        far = index * 12 // 10 + 1 if side == ids.BUY else index - index * 200_000 // ids.PPM - 1
+        if not inst.breaker:  # that market takes what leads back, see test_mark
+            assert v.codes(venue.do("bob", venue.order(side, far, 1, X))) == ["OUTSIDE_PRICE_BAND"]
+        if not inst.breaker or (side == ids.SELL) == (inst.mark > inst.index):
+            assert not v.codes(venue.do("bob", venue.order(side, index, 1, X, tif=ids.IOC)))
+
+
+def test_a_stale_book_is_led_back_to_an_index_that_fell() -> None:
+    """The index falls by 10 % and the bids stay. A window opens with the mark 3 % above the index, between the two:
+    sellers may go down to 1 % below the index at once, and buyers 1 % beyond the mark."""
+    venue = open_venue(Breaker(impact_ppm=10_000, window_us=v.MINUTE))
+    venue.do("ann", venue.order(ids.BUY, BASE - 1, 50, X), venue.order(ids.SELL, BASE + 1, 50, X))
+    venue.advance(v.MINUTE)
+    index = BASE * 9 // 10
+    venue.oracle({X: index})
+    inst = venue.state.instruments[X]
+    assert inst.breaker == "" and inst.mark > index * 102 // 100
+    reach = index // 100
+    assert v.codes(venue.sell("bob", index - reach - 1, 1, X)) == ["OUTSIDE_PRICE_BAND"]
+    assert not v.codes(venue.sell("bob", index - reach, 1, X))
+    assert v.codes(venue.buy("bob", BASE + 1, 1, X)) == ["OUTSIDE_PRICE_BAND"]
+    venue.do("ann", c.CancelAll(), venue.order(ids.SELL, inst.mark + reach, 5, X))
+    assert v.codes(venue.buy("bob", inst.mark + reach + 1, 1, X)) == ["OUTSIDE_PRICE_BAND"]
+    assert not v.codes(venue.buy("bob", inst.mark + reach, 1, X))
+
+
+@pytest.mark.parametrize("held", [5, -5])
+def test_a_diverged_market_takes_no_orders_that_together_turn_a_position(held: int) -> None:
+    """The book is far below (for a short: above) the index, so only what reduces may go that way: 5 lots in one order
+    or in several, waiting or not, and never a sixth."""
+    venue = open_venue(Breaker())
+    venue.fund("cat", 10**13)
+    side, back = (ids.SELL, ids.BUY) if held > 0 else (ids.BUY, ids.SELL)
+    venue.do("bob", venue.order(side, BASE, 5, X))
+    venue.do("cat", venue.order(back, BASE, 5, X))
+    low, high = (BASE // 2, BASE * 6 // 10) if held > 0 else (BASE * 14 // 10, BASE * 15 // 10)
+    venue.do("ann", venue.order(ids.BUY, low, 1, X), venue.order(ids.SELL, high, 1, X))
+    # What has been traded counts as much as the quotes: the last price must be out there as well.
+    venue.do("bob", venue.order(back, high if back == ids.BUY else low, 1, X))
+    venue.do("ann", venue.order(1 - back, high if back == ids.BUY else low, 1, X))
+    for _ in range(120):
+        venue.advance(v.SECOND)
+        venue.oracle({X: BASE})
+    inst = venue.state.instruments[X]
+    assert inst.breaker == "DIVERGED" and (inst.mark < BASE) is (held > 0)
+    waits = BASE * 55 // 100 if held > 0 else BASE * 145 // 100
+    codes = [v.codes(venue.do("cat", venue.order(side, waits, lots, X))) for lots in (2, 4, 3, 1)]
+    assert codes == [[], ["ORACLE_DIVERGED"], [], ["ORACLE_DIVERGED"]]
+    venue.do("bob", venue.order(back, waits, 20, X))
+    assert venue.account("cat").slots[X].size == 0
 
 
 def test_a_refused_order_changes_nothing_and_opens_no_window() -> None:

@@ -115,6 +115,52 @@ def test_a_rate_is_at_most_six_times_the_margin_spread_per_eight_hours() -> None
         assert isinstance(applied, o.FundingApplied) and applied.rate_ppm == most
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    imf=st.integers(1, 200_000),
+    spread=st.integers(0, 10_000),
+    interval=st.sampled_from((v.MINUTE, 20 * v.MINUTE, v.HOUR, 8 * v.HOUR)),
+    bid=st.integers(1, 10**7),
+    gap=st.integers(1, 10**7),
+)
+def test_what_eight_hours_can_cost_is_bounded_whatever_the_interval(
+    imf: int, spread: int, interval: int, bid: int, gap: int
+) -> None:
+    """Any quotes: the rates of eight hours add up to at most 6 x (IMF - MMF) either way, and to no more than the
+    governed cap in each interval."""
+    contract = msgspec.structs.replace(MARKET[0], imf_ppm=imf, mmf_ppm=max(1, imf - spread))
+    venue = v.Venue(Params(fee_tiers=NO_FEES, funding_interval_us=interval), (contract,))
+    venue.fund("ann", 10**14)
+    venue.oracle({1: 10**6})
+    venue.do("ann", venue.order(ids.BUY, bid, 1, 1), venue.order(ids.SELL, bid + gap, 1, 1))
+    inst = venue.state.instruments[1]
+    for _ in range(3):
+        venue.advance(interval)
+        venue.oracle({1: 10**6})
+        applied = venue.operator(c.FundingTick())[0]
+        assert isinstance(applied, o.FundingApplied)
+        ticks = 8 * v.HOUR // interval
+        assert abs(applied.rate_ppm) * ticks <= 6 * (contract.imf_ppm - contract.mmf_ppm)
+        assert abs(applied.rate_ppm) <= funding.cap_ppm(venue.state, inst) <= 7_500
+
+
+def test_quotes_that_nobody_can_answer_are_no_premium() -> None:
+    """A market is halted with quotes 2 % over the index in its book: the longs do not pay for them."""
+    venue = market(0, 7_500)
+    venue.oracle({1: 1_000})
+    venue.do("ann", venue.order(ids.BUY, 1_019, 1, 1), venue.order(ids.SELL, 1_021, 1, 1))
+    rates = []
+    for halted in (False, True, False):
+        venue.operator(c.HaltMarket(1, halted, "check"))
+        for _ in range(60):
+            venue.advance(v.MINUTE)
+            venue.oracle({1: 1_000})
+        applied = venue.operator(c.FundingTick())[0]
+        assert isinstance(applied, o.FundingApplied)
+        rates.append(applied.rate_ppm)
+    assert rates == [7_500, 0, 7_500]
+
+
 def test_only_perpetuals_are_funded_when_they_are_due() -> None:
     """`due` says so from the interval's end on and not before, and never for a future or an option."""
     contracts = (

@@ -14,7 +14,7 @@ from clearing.core.state import InstrumentState
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model import outcomes as o
-from clearing.model.params import FeeTier, Instrument, Params, Underlying
+from clearing.model.params import FeeTier, Instrument, OracleRules, Params, Underlying
 from tests.core import venue as v
 
 X = 1
@@ -105,6 +105,55 @@ def test_the_ema_stays_among_its_samples(samples: list[tuple[int, int]]) -> None
         venue.oracle({X: BASE})
         lowest, highest = min(lowest, basis), max(highest, basis)
         assert lowest * FINE <= inst.ema <= highest * FINE
+
+
+def _of_ranks(*inputs: int) -> int:
+    """The median of three by its definition: as many are not above it as are not below it."""
+    return next(x for x in inputs if sum(y <= x for y in inputs) >= 2 and sum(y >= x for y in inputs) >= 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.integers(800, 1_250),
+            st.integers(1, 1_300),
+            st.integers(0, 300),
+            st.sampled_from((0, 1, 2)),
+            st.integers(1, 90_000_000),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_mark_is_that_of_a_naive_account_of_all_votes(steps: list[tuple[int, int, int, int, int]]) -> None:
+    """Quotes, trades and waits as they come, recomputed from nothing but what was quoted, traded and voted: samples
+    of mid - index held to +-100 %, x += (y - x) dt / (tau + dt) with dt of at most a minute, median of three, held
+    at 10 %. The EMA is kept in 1/1024 atoms, and rounds toward its old value."""
+    venue = open_venue(oracle_max_jump_ppm=10**7, oracle=OracleRules(twap_band=10**4))
+    inst = venue.state.instruments[X]
+    ema, last = 0, 0
+    for index, low, spread, quoted, wait in steps:
+        bid, ask = (low * BASE // 1_000, (low + spread) * BASE // 1_000 + 2) if quoted else (0, 0)
+        venue.do("ann", c.CancelAll())
+        for side, price in ((ids.BUY, bid), (ids.SELL, ask)):
+            if price and v.codes(venue.do("ann", venue.order(side, price, 5, X))):
+                bid, ask = (0, ask) if side == ids.BUY else (bid, 0)  # the market is diverged
+        if quoted == 2 and ask and not v.codes(venue.do("bob", venue.order(ids.BUY, ask, 1, X, tif=ids.IOC))):
+            last = ask
+        venue.advance(wait)
+        level = index * BASE // 1_000
+        assert not v.codes(venue.oracle({X: level}))
+        seen = bool(bid and ask)
+        sample = max(-level * 1_024, min(level * 1_024, (bid + ask - 2 * level) * 512)) if seen else 0
+        passed = min(wait, 60_000_000)
+        part = abs(sample - ema) * passed // (150_000_000 + passed)
+        ema += part if sample > ema else -part
+        fair = level
+        if seen:
+            fair = _of_ranks(level, level + ema // 1_024, _of_ranks(bid, ask, last or (bid + ask) // 2))
+        assert inst.ema == ema
+        assert inst.mark == max(level - level // 10, min(level + level // 10, fair))
 
 
 def test_a_premium_that_lasts_moves_the_mark_and_one_that_flashes_does_not() -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clearing.core import oracle
+from clearing.core.margin import assess
 from clearing.core.mark import FINE, ema_step
 from clearing.core.reducer import Reducer
-from clearing.core.snapshot import load
+from clearing.core.snapshot import dump, load
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model import outcomes as o
-from clearing.model.codec import encode_entry
+from clearing.model.codec import body_hash, encode, encode_entry
 from clearing.model.params import OracleRules, Params
 from clearing.model.signature import sign
 from tests.core import venue as v
@@ -81,6 +83,34 @@ def test_one_liar_among_five_or_more_stays_within_what_the_honest_said(
     index, distance = oracle.aggregate(votes)
     assert min(p for p, _ in honest) <= index <= max(p for p, _ in honest)
     assert 1 <= distance <= max(p + w for p, w in honest) - min(p - w for p, w in honest)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    honest=st.lists(st.tuples(st.integers(970, 1_030), st.integers(1, 19)), min_size=4, max_size=4),
+    lies=st.lists(st.tuples(st.integers(500, 1_500), st.integers(1, 9)), min_size=5, max_size=5),
+    silent=st.integers(0, 2),
+    place=st.integers(0, 4),
+)
+def test_a_liar_who_votes_after_everybody_never_leaves_the_honest_range(
+    honest: list[tuple[int, int]], lies: list[tuple[int, int]], silent: int, place: int
+) -> None:
+    """Five publishers, a quorum of three, up to two honest ones silent: before and after each honest vote the liar
+    tells another lie, as far off as a jump may be. The index stays among the p - c and p + c of the honest votes that
+    count: the minority of three that a liar may be is not enough to move it past them."""
+    venue = five(oracle_max_age_us=30 * v.SECOND)
+    venue.advance(v.MINUTE)
+    unit = PRICE // 1_000
+    voices = [number for number in range(5) if number != place][: 4 - silent]
+    heard: list[tuple[int, int]] = []
+    for lie, voice, (price, width) in zip(lies, voices, honest, strict=False):
+        for publisher, at, about in ((place, *lie), (voice, price, width), (place, *lie)):
+            venue.oracle({v.BTC: at * unit}, publisher, confidence=min(about * unit, at * unit // 50))
+            if publisher == voice:
+                heard.append((price * unit, min(width * unit, price * unit // 50)))
+            if len(heard) >= 2:
+                index = venue.state.underlyings[v.BTC].index
+                assert min(p - c for p, c in heard) <= index <= max(p + c for p, c in heard)
 
 
 @given(votes=st.lists(st.tuples(ANY_PRICE, st.integers(1, 2**53)), min_size=1, max_size=9))
@@ -175,6 +205,99 @@ def test_a_bad_time_or_chain_refuses_the_whole_update(when: int, chain: bytes | 
     assert (moving_parts(venue) == before) is bool(code)
 
 
+DUE = v.START_US + v.DAY
+GOOD = v.surface(v.BTC, DUE, PRICE, (PRICE,), (0.5,))
+
+
+def all_but_the_voice(venue: v.Venue) -> bytes:
+    """Every byte of the state, with the publisher's head and time and the clock taken out."""
+    state, publisher = venue.state, venue.state.publishers[0]
+    kept = publisher.head, publisher.time_us, state.time_us
+    publisher.head, publisher.time_us, state.time_us = bytes(32), 0, 0
+    body = dump(state)
+    publisher.head, publisher.time_us, state.time_us = kept
+    return body
+
+
+def _off_trend(venue: v.Venue) -> int:
+    """The index climbs in permitted steps until the next one is beyond five times the slow mean."""
+    price = PRICE
+    while price * 149 // 100 * FINE <= 5 * venue.state.underlyings[v.BTC].twap:
+        price = price * 149 // 100
+        venue.advance(v.SECOND)
+        assert not v.codes(venue.oracle({v.BTC: price}))
+    return price * 149 // 100
+
+
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        ("ORACLE_NOT_POSITIVE", {"price": 0}),
+        ("ORACLE_NOT_POSITIVE", {"price": -PRICE}),
+        ("ORACLE_TOO_OLD", {"when": -v.MINUTE - 1}),
+        ("ORACLE_FUTURE", {"when": v.SECOND + 1}),
+        ("ORACLE_JUMP", {"price": 2 * PRICE}),
+        ("ORACLE_CONFIDENCE", {"width": PRICE // 25}),
+        ("ORACLE_OFF_TREND", {"price": None}),
+        ("ORACLE_CHAIN_BROKEN", {"chain": bytes([9]) * 32}),
+        ("INVALID_SURFACE", {"surface": {"strikes": (PRICE, 1), "vols": (1, 1)}}),
+        ("INVALID_SURFACE", {"surface": {"vols": (1,)}}),
+        ("ORACLE_CONFIDENCE", {"surface": {"forward_confidence_atoms": PRICE // 25}}),
+        ("UNKNOWN_INSTRUMENT", {"surface": {"expiry_us": DUE + 1}}),
+    ],
+)
+def test_a_refused_vote_changes_no_byte_but_its_publishers_head_and_time(code: str, words: dict[str, Any]) -> None:
+    """In a venue with positions, orders, a future, an option and an array; what comes out is the refusal alone."""
+    contracts = (*v.INSTRUMENTS, v.future(3, DUE), v.option(4, PRICE, DUE, True))
+    venue = v.Venue(instruments=contracts)
+    for name in ("ann", "bob"):
+        venue.fund(name, 10_000 * v.USD)
+    venue.oracle({v.BTC: PRICE, v.ETH: 20 * v.USD}, surfaces=(GOOD,))
+    venue.sell("ann", PRICE, 20)
+    venue.buy("bob", PRICE, 10)
+    price = words.get("price", PRICE)
+    if price is None:
+        price = _off_trend(venue)
+    venue.advance(2 * v.MINUTE if code == "ORACLE_TOO_OLD" else 2 * v.SECOND)
+    odd = (msgspec.structs.replace(GOOD, **words["surface"]),) if "surface" in words else ()
+    when = None if "when" not in words else venue.now_us + words["when"]
+    before = all_but_the_voice(venue)
+    out = venue.oracle(
+        {} if odd else {v.BTC: price}, confidence=words.get("width", 1), time_us=when,
+        prev_hash=words.get("chain"), surfaces=odd,
+    )  # fmt: skip
+    assert out == [o.Rejected(0, code)]
+    assert all_but_the_voice(venue) == before
+    assert venue.state.publishers[0].head == venue.publisher_heads[0]
+
+
+def test_resending_an_update_of_a_future_date_breaks_no_chain() -> None:
+    """It stays newer than what its publisher says since, until its time comes. Anybody who kept it may send it again
+    and again: it is refused every time, and the publisher's own updates go on to count."""
+    venue = market()
+    venue.advance(v.SECOND)
+    prices = (c.Price(v.BTC, PRICE * 2, 1),)
+    body = c.OracleUpdate(venue.deployment, 0, venue.publisher_heads[0], venue.now_us + v.MINUTE, prices)
+    raw = sign(body, venue.publisher_seeds[0])
+    assert v.codes(venue.submit(raw)) == ["ORACLE_FUTURE"]
+    venue.publisher_heads[0] = body_hash(encode(body))
+    for second in range(3):
+        venue.advance(v.SECOND)
+        assert not v.codes(venue.oracle({v.BTC: PRICE + second})), "it continues the chain"
+        assert v.codes(venue.submit(raw)) == ["ORACLE_CHAIN_BROKEN"]
+    assert venue.state.underlyings[v.BTC].index == PRICE + 2
+
+
+def test_a_broken_chain_shows_once_and_goes_on_from_there() -> None:
+    """Somebody left one out: it is visible in the journal, and the next one counts again."""
+    venue = market()
+    venue.advance(v.SECOND)
+    assert v.codes(venue.oracle({v.BTC: PRICE + 1}, prev_hash=bytes([1]) * 32)) == ["ORACLE_CHAIN_BROKEN"]
+    venue.advance(v.SECOND)
+    assert not v.codes(venue.oracle({v.BTC: PRICE + 2}))
+    assert venue.state.underlyings[v.BTC].index == PRICE + 2
+
+
 def test_rejections_count_prices_first_and_surfaces_after_them() -> None:
     venue = market()
     venue.advance(1)
@@ -247,6 +370,29 @@ def test_half_stale_freezes_and_never_liquidates() -> None:
     out = venue.oracle({v.BTC: low}, 2)
     assert [type(x) for x in out] == [o.PriceAccepted] and venue.state.underlyings[v.BTC].index == low
     assert v.codes(venue.liquidate("bob")) == []
+
+
+def test_who_failed_before_the_publishers_fell_silent_is_not_liquidated_in_the_dark() -> None:
+    """Below maintenance already, and then half of the publishers stop: the account still fails at the index that is
+    left, but nobody acts on it until a quorum speaks. Orders and withdrawals wait too."""
+    venue = five()
+    venue.sell("ann", PRICE, 2_000)
+    venue.buy("bob", PRICE, 2_000)
+    low = PRICE * 88 // 100
+    venue.advance(v.SECOND)
+    for publisher in range(3):
+        venue.oracle({v.BTC: low}, publisher)
+    before = assess(venue.account("bob"))
+    equity, _, maintenance = before
+    assert equity < maintenance
+    venue.advance(v.MINUTE + v.SECOND)
+    for publisher in (3, 4):
+        assert venue.oracle({v.BTC: low}, publisher) == []
+    frozen = [venue.liquidate("bob"), venue.buy("ann", low, 1), venue.do("ann", c.Withdraw(0, 0, 1))]
+    assert [v.codes(out) for out in frozen] == [["ORACLE_STALE"]] * 3
+    assert assess(venue.account("bob")) == before
+    venue.oracle({v.BTC: low}, 0)
+    assert not v.codes(venue.liquidate("bob"))
 
 
 def test_the_index_is_as_old_as_the_quorum_that_stands_behind_it() -> None:
