@@ -13,8 +13,8 @@ CANCEL alone is what remains for an account without positions.
 
 - A cool-down (`Account.wait_us`) holds back every step but the backstop.
 - Under portfolio margin the command names the scenario that proves the failure; a false witness is refused.
-- No step raises maintenance margin, and none lowers equity / maintenance, as long as seizing costs less than the
-  haircut it frees.
+- No step raises maintenance margin, and none lowers equity / maintenance, but for the rounding of a seizure and, under
+  portfolio margin close to nothing, its fee.
 """
 
 from clearing.core import auction, ladder
