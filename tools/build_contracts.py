@@ -30,13 +30,17 @@ LIBRARY = "@openzeppelin/contracts"
 SETTINGS: dict[str, Any] = {
     "evmVersion": "cancun",
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
-    "optimizer": {"enabled": True, "runs": 10000},
+    "optimizer": {"enabled": True, "runs": 40},
+    # Without it the vault does not fit into the 24,576 bytes that a contract may have.
+    "viaIR": True,
 }
 _OUTPUTS = [
     "abi",
     "evm.bytecode.object",
+    "evm.bytecode.linkReferences",
     "evm.deployedBytecode.object",
     "evm.deployedBytecode.immutableReferences",
+    "evm.deployedBytecode.linkReferences",
 ]
 _IMPORT = re.compile(r'^\s*import\s+(?:\{[^}]*\}\s*from\s+)?"([^"]+)"', re.MULTILINE)
 
@@ -129,6 +133,30 @@ def _immutables(references: dict[str, list[dict[str, int]]]) -> list[list[int]]:
     return sorted([r["start"], r["length"]] for group in references.values() for r in group)
 
 
+def _links(references: dict[str, dict[str, list[dict[str, int]]]]) -> dict[str, list[list[int]]]:
+    """Byte ranges [start, length] where a library's address goes, by "source:library"."""
+    return {
+        f"{source}:{library}": sorted([r["start"], r["length"]] for r in ranges)
+        for source, libraries in sorted(references.items())
+        for library, ranges in sorted(libraries.items())
+    }
+
+
+def _with_errors(abi: list[dict[str, Any]], libraries: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The contract's ABI with the errors that its libraries revert with, for whoever must name one."""
+    known = [entry for entry in abi if entry["type"] == "error"]
+    for library in libraries:
+        for entry in library:
+            if entry["type"] == "error" and entry not in known:
+                known.append(entry)
+    return [entry for entry in abi if entry["type"] != "error"] + sorted(known, key=lambda entry: str(entry["name"]))
+
+
+def _unlinked(code: str) -> str:
+    """The compiler's placeholders for addresses of libraries, as zeros: so that the text is hexadecimal."""
+    return "0x" + re.sub(r"__\$[0-9a-f]{34}\$__", "0" * 40, code)
+
+
 def build() -> dict[str, str]:
     """Contract name -> artifact as JSON text, for every deployable contract under src.
 
@@ -147,16 +175,21 @@ def build() -> dict[str, str]:
             if not evm["bytecode"]["object"]:
                 continue
             closure = _reachable(source, sources)
+            links = _links(evm["bytecode"].get("linkReferences", {}))
+            linked = [key.rsplit(":", 1) for key in links]
+            libraries = [answer["contracts"][file][library]["abi"] for file, library in linked]
             artifact = {
                 "name": name,
                 "source": source,
                 "compiler": answer["compilerVersion"],
                 "settings": SETTINGS,
                 "sources": {key: hashlib.sha256(sources[key].encode()).hexdigest() for key in closure},
-                "abi": output["abi"],
+                "abi": _with_errors(output["abi"], libraries),
                 "immutables": _immutables(runtime.get("immutableReferences", {})),
-                "bytecode": "0x" + evm["bytecode"]["object"],
-                "runtime": "0x" + runtime["object"],
+                "links": links,
+                "runtimeLinks": _links(runtime.get("linkReferences", {})),
+                "bytecode": _unlinked(evm["bytecode"]["object"]),
+                "runtime": _unlinked(runtime["object"]),
             }
             artifacts[name] = json.dumps(artifact, indent=1, sort_keys=True) + "\n"
     return artifacts

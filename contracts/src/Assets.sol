@@ -31,6 +31,7 @@ abstract contract Assets is ReentrancyGuardTransient {
     uint256 private constant CLAIMED_BITS = 96;
     uint256 private constant KNOWN = 1 << 192;
     uint256 private constant ESCAPED = 1 << 193;
+    uint256 private constant ADVANCED = 1 << 194;
 
     event Credited(address indexed owner, uint8 indexed asset, uint128 amount);
     event CreditWithdrawn(address indexed owner, uint8 indexed asset, uint256 amount);
@@ -108,14 +109,19 @@ abstract contract Assets is ReentrancyGuardTransient {
         return asset == 2 ? _token2 : _token3;
     }
 
-    /// @dev Takes exactly `amount` from `payer` or reverts.
+    /// @dev Takes exactly `amount` from `payer` into the holdings, or reverts.
     function _collect(uint8 asset, address payer, uint128 amount) internal {
+        _pull(asset, payer, amount);
+        _holdings[asset] += amount;
+    }
+
+    /// @dev Takes exactly `amount` from `payer` or reverts; the caller books it.
+    function _pull(uint8 asset, address payer, uint128 amount) internal {
         IERC20 token = IERC20(_token(asset));
         uint256 before = token.balanceOf(address(this));
         token.safeTransferFrom(payer, address(this), amount);
         uint256 received = token.balanceOf(address(this)) - before;
         if (received != amount) revert TransferAmountMismatch(asset, amount, received);
-        _holdings[asset] += amount;
     }
 
     /// @dev First half of a payment (effects): the amount leaves the vault's holdings.
@@ -160,6 +166,16 @@ abstract contract Assets is ReentrancyGuardTransient {
 
     function _setEscaped(address owner) internal {
         _ledger[owner][0] |= ESCAPED;
+    }
+
+    /// @dev Whether vouchers ever paid the owner something in a lane of this asset's word; kept beside the counters,
+    /// so that whoever had no advance does not pay for looking.
+    function _advanced(address owner, uint8 asset) internal view returns (bool) {
+        return _ledger[owner][asset >> 1] & ADVANCED != 0;
+    }
+
+    function _setAdvanced(address owner, uint8 asset) internal {
+        _ledger[owner][asset >> 1] |= ADVANCED;
     }
 
     /// @dev transfer(to, amount) that never reverts here: bounded gas, and at most one word of what it

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Epochs} from "./Epochs.sol";
 import {Hashing} from "./Hashing.sol";
 import {ExitLeaf} from "./Structs.sol";
 import {SumTree} from "./SumTree.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// @title Payment of acknowledged withdrawals against any finalised header
 /// @dev Counters are cumulative and kept by owner: what was paid once is never paid again, whichever
 /// header, leaf or submitter comes next, and an old header can only pay less than a newer one.
-abstract contract Claims is Epochs {
+abstract contract Claims is Vouchers {
     event Claimed(address indexed owner, uint8 indexed asset, uint128 amount, uint128 cumulative);
 
-    /// @notice No such header was posted at this epoch of this vault.
-    error UnknownHeader(bytes32 headerHash);
     /// @notice The header's challenge window is not over, or a freeze came before its end.
     error HeaderNotFinal(uint64 epoch);
     /// @notice The leaf needs one exit and one acknowledgement per asset of the vault.
@@ -46,14 +44,11 @@ abstract contract Claims is Epochs {
         _payClaim(leaf);
     }
 
-    /// @dev Last epoch that may be used although its window is over: bounded once the vault is frozen.
+    /// @dev Whether a posted header pays: its window is over, nothing holds it, and no freeze voided it.
     function _usable(uint64 epoch) internal view virtual returns (bool);
 
     function _requireFinal(bytes calldata header) private view {
-        bytes32 hash = sha256(header);
-        // A header that was posted is well-formed; bytes of another shape cannot have its hash.
-        uint64 epoch = header.length < 43 ? 0 : Hashing.headerEpoch(header);
-        if (epoch == 0 || headerHash(epoch) != hash) revert UnknownHeader(hash);
+        uint64 epoch = _requirePosted(header);
         if (!_usable(epoch)) revert HeaderNotFinal(epoch);
     }
 
@@ -96,6 +91,7 @@ abstract contract Claims is Epochs {
             if (due[a] == 0) continue;
             any = true;
             emit Claimed(leaf.owner, a, uint128(due[a]), leaf.withdrawAcks[a]);
+            due[a] = _repayAdvance(leaf.owner, a, due[a]);
         }
         if (!any) revert NothingToClaim(leaf.owner);
         _sendAll(leaf.owner, due);

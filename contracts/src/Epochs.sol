@@ -1,24 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
-
+import {Attestors} from "./Attestors.sol";
+import {Bonds} from "./Bonds.sol";
+import {Evidence} from "./Evidence.sol";
 import {Hashing} from "./Hashing.sol";
 import {Inbox} from "./Inbox.sol";
-import {Header} from "./Structs.sol";
+import {Tip} from "./Structs.sol";
 
-/// @title The chain of headers the operator signed
-/// @dev A header is admitted only on top of the last one (compare-and-swap on its hash), consumes inbox
-/// messages this contract knows, rests on data that was published, and promises no more than was
-/// deposited. Whether its figures follow from the journal is not checked here: see README.md.
-abstract contract Epochs is Inbox, EIP712 {
-    bytes32 private constant POST_EPOCH_TYPEHASH = keccak256("PostEpoch(bytes32 header)");
-
-    /// @dev Clocks differ; a close time may be ahead of the block's by this much.
-    uint64 private constant CLOSE_TIME_SLACK_SECONDS = 60;
-
-    struct Tip {
+/// @title The chain of headers that operator and attestors signed
+/// @dev A header is admitted only on top of the last one (compare-and-swap on its hash), over a journal that
+/// extends the last one's, consumes inbox messages this contract knows, rests on data that was published,
+/// and promises no more than was deposited. Whether its figures follow from the journal is what the
+/// attestors sign for: see README.md.
+abstract contract Epochs is Inbox, Attestors, Bonds {
+    struct Last {
         uint64 epoch;
         uint64 closeTimeUs;
         uint64 journalSize;
@@ -34,47 +30,28 @@ abstract contract Epochs is Inbox, EIP712 {
 
     /// @notice Signer of epochs, an account or an ERC-1271 wallet.
     address public operator;
-    Tip private _tip;
+    Last private _last;
+    bytes32 private _journalRoot; // of the last posted header
+    mapping(address signer => bool) private _isSigner;
     mapping(uint64 epoch => Posted) private _posted;
     mapping(bytes32 chunkHash => uint256 blockNumber) private _published;
 
     event DiffPublished(bytes32 indexed chunkHash, bytes chunk);
+    event BlobPublished(bytes32 indexed versionedHash);
     event EpochPosted(uint64 indexed epoch, bytes32 indexed headerHash, bytes header);
     event OperatorRotated(address indexed previous, address indexed current);
+    event CheckpointSignerNamed(address indexed signer);
 
-    /// @notice The header belongs to another chain, vault or tree.
-    error WrongDomain(bytes32 domain, bytes32 expected);
-    /// @notice The header has another number of lanes than the vault has assets.
-    error WrongLanes(uint256 headerLanes, uint8 expected);
-    /// @notice The header does not follow the last posted one: it was overtaken, or posted already.
-    error StaleHeader(bytes32 prevHeader, bytes32 lastHeader);
-    /// @notice Epochs are numbered 1, 2, 3, ...
-    error WrongEpoch(uint64 epoch, uint64 expected);
-    /// @notice The journal is append-only.
-    error JournalShrank(uint64 size, uint64 previousSize);
-    /// @notice The close time is before the previous one or ahead of the block.
-    error CloseTimeOutOfRange(uint64 closeTimeUs, uint64 earliestUs, uint64 latestUs);
-    /// @notice The header consumes fewer messages than the last one, or more than there are.
-    error InboxCountOutOfRange(uint64 count, uint64 consumed, uint64 posted);
-    /// @notice The header consumed other messages than this vault's.
-    error InboxHashMismatch(bytes32 hash, bytes32 expected);
-    /// @notice The diff hash does not cover these chunks in this order.
-    error DiffHashMismatch(bytes32 hash, bytes32 expected);
-    /// @notice Publish this chunk first.
-    error DiffNotPublished(bytes32 chunkHash);
-    /// @notice The L1 block is zero, not past, or not the one with this hash.
-    error L1BlockMismatch(uint64 number, bytes32 hash);
-    /// @notice The header promises more than the deposits it consumed.
-    error Insolvent(uint8 asset, uint256 sum, uint256 available);
-    /// @notice The signature is not the operator's.
-    error InvalidOperatorSignature();
+    /// @notice The transaction carries no blob.
+    error NoBlobs();
+    /// @notice No such header was posted at this epoch of this vault.
+    error UnknownHeader(bytes32 headerHash);
     /// @notice Only the operator may name the next operator.
     error NotOperator(address sender);
 
-    constructor(address operator_) EIP712("Novate Vault", "1") {
+    constructor(address operator_) {
         if (operator_ == address(0)) revert InvalidConfiguration("operator");
-        operator = operator_;
-        emit OperatorRotated(address(0), operator_);
+        _install(operator_);
     }
 
     /// @notice Makes a part of an epoch's diff available in an event. Publishing again changes nothing.
@@ -85,38 +62,68 @@ abstract contract Epochs is Inbox, EIP712 {
         emit DiffPublished(chunkHash, chunk);
     }
 
-    /// @notice Appends a header. Anyone may submit what the operator signed.
-    /// @param chunkHashes SHA-256 of the published chunks of this epoch's diff, in order.
-    /// @param signature the operator's over EIP-712 PostEpoch(bytes32 header).
-    function postEpoch(bytes calldata header, bytes32[] calldata chunkHashes, bytes calldata signature)
-        external
-        nonReentrant
-    {
+    /// @notice Takes note that the blobs of this transaction were published. Anyone who archived them can
+    /// show that they are the ones, until the same leaves are published again in calldata.
+    function publishBlobs() external {
+        bytes32 hash = blobhash(0);
+        if (hash == 0) revert NoBlobs();
+        for (uint256 i = 1; hash != 0; ++i) {
+            if (_published[hash] == 0) {
+                _published[hash] = block.number;
+                emit BlobPublished(hash);
+            }
+            hash = blobhash(i);
+        }
+    }
+
+    /// @notice Appends a header. Anyone may submit what operator and attestors signed.
+    /// @dev Evidence.postEpoch checks it. After the header come the SHA-256 hashes of the published chunks of this
+    /// epoch's diff (of a blob: its versioned hash) in order; the RFC 9162 proof from the last posted header's
+    /// journal to this one's, empty for the first; the operator's signature over EIP-712
+    /// PostEpoch(bytes32 header); and those of at least `threshold` attestors over EIP-712
+    /// Attestation(bytes32 header), ascending by signer.
+    function postEpoch(
+        bytes calldata header,
+        bytes32[] calldata, /* chunkHashes */
+        bytes32[] calldata, /* consistency */
+        bytes calldata, /* operatorSignature */
+        bytes[] calldata /* attestations */
+    ) external nonReentrant {
         if (frozen()) revert VaultFrozen();
-        Header memory h = Hashing.decodeHeader(header);
+        _requireBond();
+        _examine(Evidence.postEpoch.selector);
         bytes32 headerHash_ = sha256(header);
-        _requireSuccessor(h);
-        _requireInbox(h);
-        _requireDiff(h.diffHash, chunkHashes);
-        _requireL1Block(h.l1Number, h.l1Hash);
-        _requireSolvent(h);
-        _requireSigned(headerHash_, signature);
-        _tip = Tip(h.epoch, h.closeTimeUs, h.journalSize, h.inboxCount);
-        _posted[h.epoch] = Posted(headerHash_, uint64(block.timestamp), h.inboxCount, uint64(block.number));
-        emit EpochPosted(h.epoch, headerHash_, header);
+        (uint64 epoch, uint64 consumed) = (Hashing.headerEpoch(header), Hashing.headerInboxCount(header));
+        (uint64 size, bytes32 root) = Hashing.headerJournal(header);
+        _last = Last(epoch, Hashing.headerCloseTimeUs(header), size, consumed);
+        _journalRoot = root;
+        _posted[epoch] = Posted(headerHash_, uint64(block.timestamp), consumed, uint64(block.number));
+        emit EpochPosted(epoch, headerHash_, header);
     }
 
     /// @notice Hands the operator's role over. There is no other power of administration.
     function rotateOperator(address newOperator) external {
         if (msg.sender != operator) revert NotOperator(msg.sender);
         if (newOperator == address(0)) revert InvalidConfiguration("operator");
-        emit OperatorRotated(operator, newOperator);
-        operator = newOperator;
+        _install(newOperator);
+    }
+
+    /// @notice Names a key whose checkpoints and receipts bind the operator: needed when the operator is a
+    /// contract, which cannot sign every commit. What a key signed binds for good.
+    function nameSigner(address signer) external {
+        if (msg.sender != operator) revert NotOperator(msg.sender);
+        _isSigner[signer] = true;
+        emit CheckpointSignerNamed(signer);
+    }
+
+    /// @notice Whether this key's checkpoints bind the operator: every operator's ever, and those named.
+    function isSigner(address signer) public view returns (bool) {
+        return _isSigner[signer];
     }
 
     /// @notice Number of the last posted epoch; zero before the first.
     function epochCount() public view returns (uint64) {
-        return _tip.epoch;
+        return _last.epoch;
     }
 
     /// @notice Hash of the header of this epoch; zero if there is none.
@@ -134,13 +141,20 @@ abstract contract Epochs is Inbox, EIP712 {
         return _posted[epoch].blockNumber;
     }
 
-    function lastHeaderHash() public view returns (bytes32) {
-        return _posted[_tip.epoch].hash;
+    function lastHeaderHash() external view returns (bytes32) {
+        return _posted[_last.epoch].hash;
+    }
+
+    /// @notice What the next header must follow.
+    function tip() external view returns (Tip memory) {
+        Last memory last = _last;
+        bytes32 hash = _posted[last.epoch].hash;
+        return Tip(last.epoch, last.closeTimeUs, last.journalSize, last.inboxCount, _journalRoot, hash);
     }
 
     /// @notice Inbox messages consumed by the last posted header.
     function consumedCount() public view returns (uint64) {
-        return _tip.inboxCount;
+        return _last.inboxCount;
     }
 
     /// @notice Number of the block in which this chunk was published, where its event is; zero if it was not.
@@ -148,15 +162,25 @@ abstract contract Epochs is Inbox, EIP712 {
         return _published[chunkHash];
     }
 
-    /// @notice The last epoch whose challenge window is over now; zero if there is none.
-    function finalisedEpoch() public view returns (uint64 low) {
-        uint64 high = _tip.epoch;
-        // By bisection, for an operator could post more headers in one window than a walk has gas for.
+    /// @dev Freezes the vault for a reason of Escape's.
+    function _freeze(uint8 reason) internal virtual;
+
+    /// @dev The last epoch up to `high` whose challenge window is over now; zero if there is none. By
+    /// bisection, for an operator could post more headers in one window than a walk has gas for.
+    function _lastOver(uint64 high) internal view returns (uint64 low) {
         while (low < high) {
             uint64 middle = high - (high - low) / 2;
             if (_windowOver(middle)) low = middle;
             else high = middle - 1;
         }
+    }
+
+    /// @dev Epoch of a posted header, from its bytes.
+    function _requirePosted(bytes calldata header) internal view returns (uint64 epoch) {
+        bytes32 hash = sha256(header);
+        // A header that was posted is well-formed; bytes of another shape cannot have its hash.
+        epoch = header.length < 43 ? 0 : Hashing.headerEpoch(header);
+        if (epoch == 0 || headerHash(epoch) != hash) revert UnknownHeader(hash);
     }
 
     function _windowOver(uint64 epoch) internal view returns (bool) {
@@ -168,55 +192,9 @@ abstract contract Epochs is Inbox, EIP712 {
         return _posted[epoch].inboxCount;
     }
 
-    function _requireSuccessor(Header memory h) private view {
-        Tip memory tip = _tip;
-        if (h.domain != domain) revert WrongDomain(h.domain, domain);
-        if (h.exitSums.length != lanes) revert WrongLanes(h.exitSums.length, lanes);
-        if (h.prevHeader != lastHeaderHash()) revert StaleHeader(h.prevHeader, lastHeaderHash());
-        if (h.epoch != tip.epoch + 1) revert WrongEpoch(h.epoch, tip.epoch + 1);
-        if (h.journalSize < tip.journalSize) revert JournalShrank(h.journalSize, tip.journalSize);
-        uint64 latestUs = (uint64(block.timestamp) + CLOSE_TIME_SLACK_SECONDS) * 1_000_000;
-        if (h.closeTimeUs < tip.closeTimeUs || h.closeTimeUs > latestUs) {
-            revert CloseTimeOutOfRange(h.closeTimeUs, tip.closeTimeUs, latestUs);
-        }
-    }
-
-    function _requireInbox(Header memory h) private view {
-        if (h.inboxCount < consumedCount() || h.inboxCount > inboxCount()) {
-            revert InboxCountOutOfRange(h.inboxCount, consumedCount(), inboxCount());
-        }
-        bytes32 expected = inboxHash(h.inboxCount);
-        if (h.inboxHash != expected) revert InboxHashMismatch(h.inboxHash, expected);
-    }
-
-    function _requireDiff(bytes32 diffHash, bytes32[] calldata chunkHashes) private view {
-        bytes32 expected = Hashing.diff(chunkHashes);
-        if (diffHash != expected) revert DiffHashMismatch(diffHash, expected);
-        for (uint256 i = 0; i < chunkHashes.length; ++i) {
-            if (_published[chunkHashes[i]] == 0) revert DiffNotPublished(chunkHashes[i]);
-        }
-    }
-
-    /// @dev The chain forgets hashes after 256 blocks; an older one is taken as it is.
-    function _requireL1Block(uint64 number, bytes32 hash) private view {
-        if (number == 0 || number >= block.number) revert L1BlockMismatch(number, hash);
-        bytes32 known = blockhash(number);
-        if (known != 0 && known != hash) revert L1BlockMismatch(number, hash);
-    }
-
-    /// @dev sum <= holdings - unconsumed deposits + claimed. Since holdings + claimed is what was ever
-    /// deposited, the right side is what was deposited by the messages that the header consumed.
-    function _requireSolvent(Header memory h) private view {
-        for (uint8 a = 0; a < lanes; ++a) {
-            uint256 available = _totalAt(h.inboxCount, a);
-            if (h.exitSums[a] > available) revert Insolvent(a, h.exitSums[a], available);
-        }
-    }
-
-    function _requireSigned(bytes32 headerHash_, bytes calldata signature) private view {
-        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(POST_EPOCH_TYPEHASH, headerHash_)));
-        if (!SignatureChecker.isValidSignatureNowCalldata(operator, digest, signature)) {
-            revert InvalidOperatorSignature();
-        }
+    function _install(address operator_) private {
+        emit OperatorRotated(operator, operator_);
+        operator = operator_;
+        _isSigner[operator_] = true;
     }
 }

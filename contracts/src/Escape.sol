@@ -6,19 +6,14 @@ import {Hashing} from "./Hashing.sol";
 import {ExitLeaf, InboxMessage} from "./Structs.sol";
 
 /// @title Leaving without the operator: freeze, escape, refund
-/// @dev A freeze is for good and fixes one escape header, the last whose window was over. Its exits and
-/// the deposits it did not consume add up to no more than the vault holds, so there is no race.
+/// @dev A freeze is for good and fixes one escape header, the last whose window was over without a standing
+/// veto. Its exits and the deposits it did not consume add up to no more than the vault holds, so there is no race.
 abstract contract Escape is Claims {
-    struct Freeze {
-        uint64 time; // seconds UTC, zero while live
-        uint64 epoch;
-        uint64 inboxCount;
-    }
+    uint8 internal constant FREEZE_DEADLINE = 1;
 
-    Freeze private _freeze;
     mapping(uint64 index => bool) private _refunded;
 
-    event Frozen(uint64 indexed epoch, bytes32 indexed headerHash);
+    event Frozen(uint64 indexed epoch, bytes32 indexed headerHash, uint8 reason);
     event Escaped(address indexed owner, uint8 indexed asset, uint128 amount, uint128 cumulative);
     event Refunded(uint64 indexed index, address indexed owner, uint8 indexed asset, uint128 amount);
 
@@ -42,9 +37,7 @@ abstract contract Escape is Claims {
         if (frozen()) revert VaultFrozen();
         uint64 from = freezeAt();
         if (block.timestamp < from) revert DeadlineNotPassed(from);
-        uint64 epoch = finalisedEpoch();
-        _freeze = Freeze(uint64(block.timestamp), epoch, _inboxCountOf(epoch));
-        emit Frozen(epoch, headerHash(epoch));
+        _freeze(FREEZE_DEADLINE);
     }
 
     /// @notice Pays the leaf's owner, whoever submits, exit + withdraw_ack - claimed in every asset, once.
@@ -72,7 +65,7 @@ abstract contract Escape is Claims {
     {
         if (!frozen()) revert NotFrozen();
         if (inboxIndex >= inboxCount()) revert UnknownMessage(inboxIndex, inboxCount());
-        if (inboxIndex < _freeze.inboxCount) revert DepositConsumed(inboxIndex, _freeze.inboxCount);
+        if (inboxIndex < _status.escapeInboxCount) revert DepositConsumed(inboxIndex, _status.escapeInboxCount);
         if (_refunded[inboxIndex]) revert AlreadyRefunded(inboxIndex);
         InboxMessage memory m = InboxMessage(KIND_DEPOSIT, inboxIndex, owner, asset, amount, l1Time, data);
         if (Hashing.message(inboxHash(inboxIndex), m) != inboxHash(inboxIndex + 1)) revert WrongMessage(inboxIndex);
@@ -83,12 +76,17 @@ abstract contract Escape is Claims {
     }
 
     function frozen() public view override returns (bool) {
-        return _freeze.time != 0;
+        return _status.frozenAt != 0;
     }
 
     /// @notice Block time (seconds UTC) of the freeze; zero while live.
-    function frozenAt() external view returns (uint64) {
-        return _freeze.time;
+    function frozenAt() public view returns (uint64) {
+        return _status.frozenAt;
+    }
+
+    /// @notice Why it froze: 0 it did not, 1 the operator was overdue, 2 a veto was upheld, 3 a fault was proven.
+    function freezeReason() external view returns (uint8) {
+        return _status.reason;
     }
 
     /// @notice Block time (seconds UTC) from which freeze() succeeds unless the operator acts before.
@@ -104,17 +102,17 @@ abstract contract Escape is Claims {
 
     /// @notice Epoch of the escape header; zero while live, or if no header was final at the freeze.
     function escapeEpoch() external view returns (uint64) {
-        return _freeze.epoch;
+        return _status.escapeEpoch;
     }
 
     /// @notice Hash of the escape header; zero while live, or if no header was final at the freeze.
     function escapeHeader() public view returns (bytes32) {
-        return headerHash(_freeze.epoch);
+        return headerHash(_status.escapeEpoch);
     }
 
     /// @notice Inbox messages that the escape header consumed; deposits from this index on are refunded.
     function escapeInboxCount() external view returns (uint64) {
-        return _freeze.inboxCount;
+        return _status.escapeInboxCount;
     }
 
     /// @notice Whether the deposit with this index was refunded.
@@ -122,10 +120,18 @@ abstract contract Escape is Claims {
         return _refunded[inboxIndex];
     }
 
+    /// @dev Fixes the escape header: as things stand at this moment, with everything that is vetoed held.
+    function _freeze(uint8 reason) internal override {
+        uint64 epoch = finalisedEpoch();
+        _status = Status(uint64(block.timestamp), epoch, _inboxCountOf(epoch), reason, _status.openVetoes);
+        emit Frozen(epoch, headerHash(epoch), reason);
+    }
+
     /// @dev After a freeze, the headers behind the escape header are void even when their time comes.
     function _usable(uint64 epoch) internal view override returns (bool) {
-        Freeze memory state = _freeze;
-        return state.time != 0 ? epoch <= state.epoch : _windowOver(epoch);
+        Status memory status = _status;
+        if (status.frozenAt != 0) return epoch <= status.escapeEpoch;
+        return _windowOver(epoch) && (status.openVetoes == 0 || epoch < _firstHeld());
     }
 
     function _requireEscapeHeader(bytes calldata header) private view {
@@ -144,6 +150,7 @@ abstract contract Escape is Claims {
             uint128 cumulative = leaf.exits[a] + leaf.withdrawAcks[a];
             due[a] = _settle(owner, a, cumulative);
             emit Escaped(owner, a, uint128(due[a]), cumulative);
+            due[a] = _repayAdvance(owner, a, due[a]);
         }
         _sendAll(owner, due);
     }

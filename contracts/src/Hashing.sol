@@ -96,9 +96,22 @@ library Hashing {
         _decodeTail(b[AT_SUMS + LANE_BYTES * lanes:], h);
     }
 
-    /// @dev The three readers below are for headers whose hash was stored, so whose shape was checked.
+    /// @dev The readers below are for headers whose hash was stored, so whose shape was checked.
     function headerEpoch(bytes calldata b) internal pure returns (uint64) {
         return uint64(bytes8(b[AT_EPOCH:AT_EPOCH + 8]));
+    }
+
+    function headerCloseTimeUs(bytes calldata b) internal pure returns (uint64) {
+        return uint64(bytes8(b[43:51]));
+    }
+
+    function headerJournal(bytes calldata b) internal pure returns (uint64 size, bytes32 root) {
+        return (uint64(bytes8(b[115:123])), bytes32(b[123:155]));
+    }
+
+    function headerInboxCount(bytes calldata b) internal pure returns (uint64) {
+        uint256 start = AT_SUMS + LANE_BYTES * uint8(b[34]);
+        return uint64(bytes8(b[start:start + 8]));
     }
 
     function headerExitRoot(bytes calldata b) internal pure returns (bytes32) {

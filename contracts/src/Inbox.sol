@@ -7,11 +7,14 @@ import {Hashing} from "./Hashing.sol";
 import {SumTree} from "./SumTree.sol";
 import {InboxMessage} from "./Structs.sol";
 
-/// @title The queue from the chain to the clearinghouse: deposits
-/// @dev For every count of messages the rolling hash, the time of the last one and the cumulative
+/// @title The queue from the chain to the clearinghouse: deposits, forced requests, governance
+/// @dev An operator who does not consume it in time can be frozen by anyone. For every count of messages the rolling hash, the time of the last one and the cumulative
 /// deposits per asset are stored, so what is not consumed yet follows from a count alone.
 abstract contract Inbox is Assets, Deployment {
     uint8 internal constant KIND_DEPOSIT = 1;
+    uint8 private constant KIND_FORCED_WITHDRAWAL = 2;
+    uint8 private constant KIND_FORCED_EXIT = 3;
+    uint8 private constant KIND_GOVERNANCE = 4;
 
     uint256 private constant TOTAL_BITS = 96;
 
@@ -49,6 +52,10 @@ abstract contract Inbox is Assets, Deployment {
     error TooManyDepositors(uint32 maximum);
     /// @notice All deposits of one asset together stay below 2^96 atoms.
     error DepositTooLarge(uint8 asset, uint256 total);
+    /// @notice The house cannot force anything: its tranches answer for everyone's losses.
+    error HouseRequest();
+    /// @notice Only the governor may send governance messages.
+    error NotGovernor(address sender);
     /// @notice The inbox has fewer messages than that.
     error UnknownMessage(uint64 index, uint64 count);
 
@@ -68,6 +75,27 @@ abstract contract Inbox is Assets, Deployment {
         _admit(owner, asset, amount);
         _post(InboxMessage(KIND_DEPOSIT, _count, owner, asset, amount, uint64(block.timestamp), 0));
         _collect(asset, msg.sender, amount);
+    }
+
+    /// @notice Asks for a withdrawal of the sender's, past the operator. If it is not dealt with in time, anyone
+    /// can freeze.
+    /// @param amount atoms; zero asks for all that is free.
+    /// @param sub the sender's sub-account.
+    function forceWithdrawal(uint8 asset, uint128 amount, uint16 sub) external {
+        if (asset >= lanes) revert UnknownAsset(asset);
+        _force(KIND_FORCED_WITHDRAWAL, asset, amount, sub);
+    }
+
+    /// @notice Asks that a sub-account of the sender be closed and paid out, past the operator.
+    function forceExit(uint16 sub) external {
+        _force(KIND_FORCED_EXIT, 0, 0, sub);
+    }
+
+    /// @notice Tells the clearinghouse what the governor approved. `action` is its hash.
+    function sendGovernance(bytes32 action) external {
+        if (msg.sender != governor) revert NotGovernor(msg.sender);
+        if (frozen()) revert VaultFrozen();
+        _post(InboxMessage(KIND_GOVERNANCE, _count, msg.sender, 0, 0, uint64(block.timestamp), action));
     }
 
     /// @notice Whether the vault is frozen, for good.
@@ -97,6 +125,14 @@ abstract contract Inbox is Assets, Deployment {
         return _totalAt(count, asset);
     }
 
+    function _force(uint8 kind, uint8 asset, uint128 amount, uint16 sub) private {
+        if (frozen()) revert VaultFrozen();
+        if (msg.sender == treasury) revert HouseRequest();
+        if (amount >> TOTAL_BITS != 0) revert DepositTooLarge(asset, amount);
+        bytes32 data = bytes32(uint256(sub));
+        _post(InboxMessage(kind, _count, msg.sender, asset, amount, uint64(block.timestamp), data));
+    }
+
     function _admit(address owner, uint8 asset, uint128 amount) private {
         if (owner != treasury && !_known(owner)) {
             if (amount < minFirstDeposit) revert FirstDepositTooSmall(amount, minFirstDeposit);
@@ -109,13 +145,14 @@ abstract contract Inbox is Assets, Deployment {
     function _post(InboxMessage memory m) private {
         uint64 next = m.index + 1;
         bytes32 rollingHash = Hashing.message(_hashes[m.index], m);
-        uint256 total = _totalAt(m.index, m.asset) + m.amount;
+        uint256 added = m.kind == KIND_DEPOSIT ? m.amount : 0;
+        uint256 total = _totalAt(m.index, m.asset) + added;
         if (total >> TOTAL_BITS != 0) revert DepositTooLarge(m.asset, total);
         _count = next;
         _hashes[next] = rollingHash;
         for (uint256 word = 0; 2 * word < lanes; ++word) {
             uint256 packed = uint256(uint192(_totals[m.index][word])) | (uint256(m.l1Time) << (2 * TOTAL_BITS));
-            if (word == m.asset >> 1) packed += uint256(m.amount) << (TOTAL_BITS * (m.asset & 1));
+            if (word == m.asset >> 1) packed += added << (TOTAL_BITS * (m.asset & 1));
             _totals[next][word] = packed;
         }
         emit InboxMessagePosted(m.index, m.kind, m.owner, m.asset, m.amount, m.l1Time, m.data, rollingHash);

@@ -46,27 +46,27 @@ library SumTree {
         uint256 excess;
         uint256 sum = sums[0];
         assembly ("memory-safe") {
-            let buffer := mload(0x40) // 01 at 0 | left hash at 1 | left sum at 33 | right hash at 49 | right sum at 81
-            let left := add(buffer, 1)
-            let right := add(buffer, 49)
-            mstore8(buffer, 1)
+            // 01 at -1 | left hash at 0 | left sum at 32 | right hash at 48 | right sum at 80. Few variables, so
+            // that none has to live in memory.
+            let left := add(mload(0x40), 1)
+            mstore8(sub(left, 1), 1)
             row := sub(row, sibling) // both advance by a word a level, so their distance is kept
-            for { let end := add(sibling, shl(5, DEPTH)) } lt(sibling, end) { sibling := add(sibling, 32) } {
-                let shift := mul(and(index, 1), 48)
-                let own := add(left, shift)
-                let other := sub(right, shift)
+            // A bit above the index says when all DEPTH bits are used up.
+            for { index := or(index, shl(DEPTH, 1)) } gt(index, 1) { index := shr(1, index) } {
+                let own := add(left, mul(and(index, 1), 48))
                 let more := calldataload(add(sibling, row))
                 // Sums before hashes: a sum's word spills 16 bytes into what follows it.
                 mstore(add(own, 32), shl(128, sum))
-                mstore(add(other, 32), shl(128, more))
-                mstore(own, node)
-                mstore(other, calldataload(sibling))
+                own := sub(add(shl(1, left), 48), own) // now the other child's place
+                mstore(add(own, 32), shl(128, more))
+                mstore(own, calldataload(sibling))
+                mstore(sub(add(shl(1, left), 48), own), node)
                 // `more` is included because a 256-bit addend could wrap `sum` back into range.
                 sum := add(sum, more)
                 excess := or(excess, or(sum, more))
-                if iszero(staticcall(gas(), 2, buffer, 97, 0, 32)) { revert(0, 0) }
+                if iszero(staticcall(gas(), 2, sub(left, 1), 97, 0, 32)) { revert(0, 0) }
                 node := mload(0)
-                index := shr(1, index)
+                sibling := add(sibling, 32)
             }
         }
         if (excess >> 128 != 0) revert SumOverflow();

@@ -2,32 +2,27 @@
 pragma solidity 0.8.37;
 
 import {Assets} from "./Assets.sol";
+import {Attestors} from "./Attestors.sol";
+import {Bonds} from "./Bonds.sol";
 import {Deployment} from "./Deployment.sol";
 import {Epochs} from "./Epochs.sol";
-import {Escape} from "./Escape.sol";
+import {Faults} from "./Faults.sol";
 import {Inbox} from "./Inbox.sol";
+import {Config} from "./Structs.sol";
+import {Vouchers} from "./Vouchers.sol";
 
 /// @title One chain's vault of a Novate clearinghouse: immutable, without an owner
-/// @dev Composition only: Assets (tokens and payment), Inbox (deposits), Epochs (headers), Claims
-/// (withdrawals), Escape (freeze, escape, refund).
-contract Vault is Escape {
-    /// @param tokens 1 to 4 ERC-20 contracts; their order is the order of the lanes.
-    /// @param challengeWindowSeconds at most `deadlineSeconds`.
-    /// @param minFirstDeposit atoms.
-    /// @param maxDepositors at most 2^20 - 1.
-    constructor(
-        bytes32 deploymentId,
-        address operator,
-        address treasury,
-        address[] memory tokens,
-        uint64 deadlineSeconds,
-        uint64 challengeWindowSeconds,
-        uint128 minFirstDeposit,
-        uint32 maxDepositors
-    )
-        Assets(tokens)
-        Deployment(deploymentId, treasury, deadlineSeconds, challengeWindowSeconds)
-        Inbox(minFirstDeposit, maxDepositors)
-        Epochs(operator)
+/// @dev Composition only: Assets (tokens and payment), Inbox (deposits, forced requests, governance), Attestors
+/// and Epochs (headers), Vetoes (objections), Vouchers (advances), Claims (withdrawals), Escape (freeze, escape,
+/// refund), Faults (proofs against the operator), Bonds (ether at stake).
+contract Vault is Faults {
+    constructor(Config memory c)
+        Assets(c.tokens)
+        Deployment(c)
+        Inbox(c.minFirstDeposit, c.maxDepositors)
+        Attestors(c.attestors, c.threshold)
+        Bonds(c.vetoBondWei, c.operatorBondWei)
+        Epochs(c.operator)
+        Vouchers(c.floatCaps)
     {}
 }

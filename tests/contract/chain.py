@@ -3,7 +3,7 @@
 
 Rules: a revert is always `Reverted` with the contract's named error; time moves only when a test says so
 (blocks still take a second or so each, so tests leave a margin of a minute); every transaction gets a
-block of its own.
+block of its own. A sender is one of the node's accounts by number, or an address whose key was adopted.
 """
 
 import ast
@@ -16,13 +16,17 @@ from typing import Any, Protocol
 
 import httpx
 import pytest
+from eth_keys.datatypes import PrivateKey
 from eth_tester import EthereumTester
 from eth_tester.exceptions import TransactionFailed
 from web3 import EthereumTesterProvider
 
-from contracts import Artifact, abi
+from contracts import Artifact, abi, link, load
 
 GAS = 3_000_000
+DEPLOY_GAS = 12_000_000
+ETHER = 10**18
+LIBRARIES = ("Evidence",)
 
 
 class Reverted(Exception):
@@ -30,6 +34,8 @@ class Reverted(Exception):
 
     def __init__(self, data: bytes, artifact: Artifact) -> None:
         decoded = abi.decode_revert(artifact, data)
+        for name in LIBRARIES:
+            decoded = decoded or abi.decode_revert(load(name), data)
         self.data = data
         self.name = decoded.name if decoded else f"0x{data.hex()}"
         self.arguments = decoded.arguments if decoded else ()
@@ -65,7 +71,9 @@ class Backend(Protocol):
     def send(self, transaction: dict[str, Any]) -> Receipt: ...
     def code(self, address: str) -> bytes: ...
     def block(self, number: int | None) -> tuple[int, bytes, int]: ...
+    def balance(self, address: str) -> int: ...
     def chain_id(self) -> int: ...
+    def adopt(self, key: PrivateKey, funder: str) -> None: ...
     def mine_at(self, timestamp: int) -> None: ...
     def mine(self, blocks: int) -> None: ...
     def snapshot(self) -> Any: ...
@@ -75,8 +83,12 @@ class Backend(Protocol):
 class Embedded:
     """eth-tester with py-evm, through web3's provider as the embedded chain uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, chain_id: int | None = None) -> None:
         self._tester: EthereumTester = EthereumTesterProvider().ethereum_tester
+        self._adopted: set[str] = set()
+        if chain_id is not None:
+            tester: Any = self._tester
+            tester.backend.chain.chain_id = chain_id
 
     def accounts(self) -> list[str]:
         return list(self._tester.get_accounts())
@@ -101,8 +113,28 @@ class Embedded:
         block = self._tester.get_block_by_number("latest" if number is None else number)
         return block["number"], bytes.fromhex(block["hash"][2:]), block["timestamp"]
 
+    def balance(self, address: str) -> int:
+        return int(self._tester.get_balance(address))
+
     def chain_id(self) -> int:
         return int(self._tester.backend.chain.chain_id)
+
+    def adopt(self, key: PrivateKey, funder: str) -> None:
+        """Lets the key's address send, with ten ether to do it with."""
+        address = key.public_key.to_checksum_address()
+        if address not in self._adopted:
+            self._tester.add_account(key.to_hex())
+            self._adopted.add(address)
+        self.send({"from": funder, "to": address, "value": 10 * ETHER, "gas": 21_000})
+
+    def send_raw(self, raw: bytes) -> Receipt:
+        """A transaction that was signed elsewhere, such as one with blobs."""
+        sent = self._tester.send_raw_transaction("0x" + raw.hex())
+        receipt = self._tester.get_transaction_receipt(sent)
+        return _receipt({**receipt, "status": hex(receipt["status"]), "gasUsed": hex(receipt["gas_used"])})
+
+    def nonce(self, address: str) -> int:
+        return int(self._tester.get_nonce(address))
 
     def mine_at(self, timestamp: int) -> None:
         self._tester.time_travel(timestamp)
@@ -158,8 +190,16 @@ class Anvil:
         block = self.request("eth_getBlockByNumber", "latest" if number is None else hex(number), False)
         return int(block["number"], 16), bytes.fromhex(block["hash"][2:]), int(block["timestamp"], 16)
 
+    def balance(self, address: str) -> int:
+        return int(self.request("eth_getBalance", address, "latest"), 16)
+
     def chain_id(self) -> int:
         return int(self.request("eth_chainId"), 16)
+
+    def adopt(self, key: PrivateKey, funder: str) -> None:
+        address = key.public_key.to_address()
+        self.request("anvil_impersonateAccount", address)
+        self.request("anvil_setBalance", address, hex(10 * ETHER))
 
     def mine_at(self, timestamp: int) -> None:
         self.request("evm_setNextBlockTimestamp", timestamp)
@@ -199,31 +239,55 @@ class Chain:
         self.backend = backend
         self.accounts = [account.lower() for account in backend.accounts()]
         self.chain_id = backend.chain_id()
+        self.libraries = {name: self.deploy(load(name)) for name in LIBRARIES}
 
     def deploy(self, artifact: Artifact, *arguments: Any) -> str:
-        """Address (lower case) of a new contract. Raises `Reverted`."""
-        data = "0x" + abi.encode_constructor(artifact, *arguments).hex()
-        transaction = {"from": self.accounts[0], "data": data, "gas": 10_000_000}
+        """Address (lower case) of a new contract, linked with this chain's libraries. Raises `Reverted`."""
+        arguments_data = abi.encode_constructor(artifact, *arguments)[len(artifact.bytecode) :]
+        linked = {name: bytes.fromhex(self.libraries[name][2:]) for name, _ in artifact.links}
+        return self.create(link(artifact, linked) + arguments_data, artifact)
+
+    def create(self, code: bytes, artifact: Artifact) -> str:
+        """Address (lower case) of the contract that this creation code makes. Raises `Reverted`."""
+        transaction = {"from": self.accounts[0], "data": "0x" + code.hex(), "gas": DEPLOY_GAS}
         self._try(transaction, artifact)
         receipt = self.backend.send(transaction)
         assert receipt.ok and receipt.contract
         return receipt.contract.lower()
 
-    def call(self, artifact: Artifact, to: str, function: str, *arguments: Any, sender: int = 0) -> Any:
+    def adopt(self, key: PrivateKey) -> str:
+        """The key's address, which can send from now on."""
+        self.backend.adopt(key, self.accounts[0])
+        return str(key.public_key.to_address())
+
+    def call(
+        self, artifact: Artifact, to: str, function: str, *arguments: Any, sender: int | str = 0, value: int = 0
+    ) -> Any:
         """What the call would return: one value, or a tuple of several. Raises `Reverted`."""
-        data = self._try(self._transaction(artifact, to, function, arguments, sender, GAS), artifact)
+        data = self._try(self._transaction(artifact, to, function, arguments, sender, GAS, value), artifact)
         result = abi.decode_result(artifact, function, data)
         return result[0] if len(result) == 1 else result
 
     def send(
-        self, artifact: Artifact, to: str, function: str, *arguments: Any, sender: int = 0, gas: int = GAS
+        self,
+        artifact: Artifact,
+        to: str,
+        function: str,
+        *arguments: Any,
+        sender: int | str = 0,
+        gas: int = GAS,
+        value: int = 0,
     ) -> Receipt:
         """Executes and mines. Raises `Reverted` before anything is sent if it would be refused."""
-        transaction = self._transaction(artifact, to, function, arguments, sender, gas)
+        transaction = self._transaction(artifact, to, function, arguments, sender, gas, value)
         self._try(transaction, artifact)
         receipt = self.backend.send(transaction)
         assert receipt.ok, f"{function} passed as a call and failed as a transaction"
         return receipt
+
+    def balance(self, address: str) -> int:
+        """Wei."""
+        return self.backend.balance(address)
 
     def now(self) -> int:
         """Time of the last block, seconds."""
@@ -242,10 +306,18 @@ class Chain:
             self.backend.revert(snapshot)
 
     def _transaction(
-        self, artifact: Artifact, to: str, function: str, arguments: tuple[Any, ...], sender: int, gas: int
+        self,
+        artifact: Artifact,
+        to: str,
+        function: str,
+        arguments: tuple[Any, ...],
+        sender: int | str,
+        gas: int,
+        value: int,
     ) -> dict[str, Any]:
         data = "0x" + abi.encode_call(artifact, function, *arguments).hex()
-        return {"from": self.accounts[sender], "to": to, "data": data, "gas": gas}
+        source = self.accounts[sender] if isinstance(sender, int) else sender
+        return {"from": source, "to": to, "data": data, "gas": gas, "value": value}
 
     def _try(self, transaction: dict[str, Any], artifact: Artifact) -> bytes:
         try:

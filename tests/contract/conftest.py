@@ -51,6 +51,19 @@ def _wait(backend: Anvil, process: "subprocess.Popen[bytes]") -> Anvil:
     raise AssertionError("anvil did not answer within 10 seconds")
 
 
+@pytest.fixture(scope="session")
+def other_chain() -> Chain:
+    """A second embedded EVM, with a chain id of its own."""
+    return Chain(Embedded(chain_id=424_242))
+
+
+@pytest.fixture
+def evm(embedded: Chain) -> Iterator[Chain]:
+    """The embedded EVM alone: for what was shown not to depend on the node."""
+    with embedded.sandbox():
+        yield embedded
+
+
 @pytest.fixture(params=["embedded", "anvil"])
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     running = cast(Chain, request.getfixturevalue(request.param))

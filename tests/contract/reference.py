@@ -63,16 +63,26 @@ def climb(node: Node, index: int, siblings: list[Node]) -> Node:
 
 
 class Tree:
-    """The exit tree of these leaves, each at its index."""
+    """The exit tree of these leaves, each at its index.
 
-    def __init__(self, domain: bytes, lanes: int, leaves: list[Leaf]) -> None:
+    `lies` are sums by (level, index) that a node is said to have whatever its children have.
+    """
+
+    def __init__(
+        self, domain: bytes, lanes: int, leaves: list[Leaf], lies: dict[tuple[int, int], tuple[int, ...]] | None = None
+    ) -> None:
         self.domain = domain
+        self.lies = lies or {}
         self.leaves = {leaf.index: leaf for leaf in leaves}
         self._empty = [Node(sha256(b"\x02" + domain).digest(), (0,) * lanes)]
         for _ in range(DEPTH):
             self._empty.append(join(self._empty[-1], self._empty[-1]))
 
     def node(self, level: int, index: int) -> Node:
+        node = self._true(level, index)
+        return Node(node.hash, self.lies.get((level, index), node.sums))
+
+    def _true(self, level: int, index: int) -> Node:
         if all(leaf >> level != index for leaf in self.leaves):
             return self._empty[level]
         if level == 0:
@@ -86,10 +96,20 @@ class Tree:
     def path(self, index: int) -> list[Node]:
         return [self.node(level, (index >> level) ^ 1) for level in range(DEPTH)]
 
+    def false_sum(self, level: int, index: int) -> tuple[object, ...]:
+        """The contract's FalseSum of this node: its children, the way up, and what each node of it claims."""
+        left, right = self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1)
+        way = [(above, index >> (above - level)) for above in range(level, DEPTH)]
+        own = [value for place in way for value in self.node(*place).sums]
+        siblings = [self.node(above, at ^ 1) for above, at in way]
+        sums = [value for sibling in siblings for value in sibling.sums]
+        hashes = [sibling.hash for sibling in siblings]
+        return left.hash, list(left.sums), right.hash, list(right.sums), level, index, hashes, sums, own
+
 
 @dataclass(frozen=True)
 class Message:
-    """One deposit; `l1_time` is seconds."""
+    """One inbox message, a deposit by default; `l1_time` is seconds."""
 
     index: int
     owner: str
@@ -177,3 +197,51 @@ def diff_hash(chunks: list[bytes]) -> bytes:
 def voucher(domain: bytes, owner: str, asset: int, cumulative: int, expiry: int) -> bytes:
     head = b"\x05" + domain + address(owner) + u(asset, 8)
     return sha256(head + u(cumulative, 128) + u(expiry, 64)).digest()
+
+
+def attestors_hash(threshold: int, attestors: list[str]) -> bytes:
+    """Zero when there are none; `attestors` ascending."""
+    if not attestors:
+        return bytes(32)
+    head = b"novate/attestors/v1" + u(threshold, 8) + u(len(attestors), 8)
+    return sha256(head + b"".join(address(one) for one in attestors)).digest()
+
+
+# --- the journal: RFC 9162, section 2.1, by its own recursive definitions ---
+
+
+def entry(data: bytes) -> bytes:
+    return sha256(b"\x00" + data).digest()
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+def journal_root(leaves: list[bytes]) -> bytes:
+    """MTH over leaf hashes."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = _split(len(leaves))
+    return sha256(b"\x01" + journal_root(leaves[:k]) + journal_root(leaves[k:])).digest()
+
+
+def journal_path(index: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH: from the leaf upwards."""
+    if len(leaves) == 1:
+        return []
+    k = _split(len(leaves))
+    if index < k:
+        return [*journal_path(index, leaves[:k]), journal_root(leaves[k:])]
+    return [*journal_path(index - k, leaves[k:]), journal_root(leaves[:k])]
+
+
+def consistency(old: int, leaves: list[bytes], whole: bool = True) -> list[bytes]:
+    """PROOF that the journal of `leaves` extends its first `old` entries; empty when nothing was before."""
+    if old in (0, len(leaves)):
+        return [] if whole else [journal_root(leaves)]
+    k = _split(len(leaves))
+    if old <= k:
+        return [*consistency(old, leaves[:k], whole), journal_root(leaves[k:])]
+    return [*consistency(old - k, leaves[k:], False), journal_root(leaves[:k])]

@@ -59,7 +59,9 @@ FALSE_HEADERS: dict[str, tuple[Callable[[Header], Header], str]] = {
     "stale": (lambda h: h.but(prev_header=bytes(32)), "StaleHeader"),
     "a skipped epoch": (lambda h: h.but(epoch=3), "WrongEpoch"),
     "a repeated epoch": (lambda h: h.but(epoch=1), "WrongEpoch"),
-    "a shorter journal": (lambda h: h.but(journal_size=9), "JournalShrank"),
+    "a shorter journal": (lambda h: h.but(journal_size=9), "JournalInconsistent"),
+    "another journal": (lambda h: h.but(journal_root=bytes(32)), "JournalInconsistent"),
+    "other attestors": (lambda h: h.but(attestors_hash=sha256(b"x").digest()), "WrongAttestors"),
     "closed before the last": (lambda h: h.but(close_time_us=1), "CloseTimeOutOfRange"),
     "closed in the future": (
         lambda h: h.but(close_time_us=h.close_time_us + 120_000_000),
@@ -169,8 +171,8 @@ def test_only_the_operator_signs_and_anyone_submits(chain: Chain) -> None:
         sign_epoch(OPERATOR, header.but(epoch=3).hash(), chain.chain_id, world.vault),
     ):
         with refused("InvalidOperatorSignature"):
-            world.send("postEpoch", header.encode(), [], wrong)
-    world.send("postEpoch", header.encode(), [], signature, sender=5)
+            world.send("postEpoch", header.encode(), [], world.consistency(header), wrong, [])
+    world.send("postEpoch", header.encode(), [], world.consistency(header), signature, [], sender=5)
 
 
 def test_an_old_l1_block_whose_hash_the_chain_forgot_is_accepted(chain: Chain) -> None:
@@ -213,25 +215,50 @@ def test_the_operator_hands_over_and_nobody_else(chain: Chain) -> None:
     world.post(world.header(world.tree([]).root()))
 
 
-def test_the_only_function_of_the_operator_is_rotation() -> None:
-    """No pause, no sweep, no upgrade: the list of functions that change state is this one."""
+def test_nothing_can_be_administered() -> None:
+    """No pause, no sweep, no upgrade: the functions that change state are these. Of them the operator alone
+    calls rotateOperator, nameSigner, withdrawFloat (its own float) and withdrawBond (its own bond, after the
+    end), the governor sendGovernance, an attestor veto and second; all others are anyone's."""
     writing = {
         entry["name"]
         for entry in VAULT.abi
         if entry["type"] == "function" and entry["stateMutability"] not in ("view", "pure")
     }
     assert writing == {
+        "answerReceipt",
+        "challengeReceipt",
         "claim",
         "deposit",
         "escape",
+        "forceExit",
+        "forceWithdrawal",
         "freeze",
+        "fundFloat",
+        "nameSigner",
+        "postBond",
         "postEpoch",
+        "proveDoubleHeader",
+        "proveEquivocation",
+        "proveFalseSum",
+        "proveHeaderConflict",
+        "proveUnanswered",
+        "publishBlobs",
         "publishDiff",
+        "redeemVoucher",
         "refund",
         "rotateOperator",
+        "second",
+        "sendGovernance",
+        "settleVeto",
+        "veto",
+        "withdrawBond",
         "withdrawCredit",
+        "withdrawEth",
+        "withdrawFloat",
     }
-    assert not any(entry.get("stateMutability") == "payable" for entry in VAULT.abi)
+    payable = {entry["name"] for entry in VAULT.abi if entry.get("stateMutability") == "payable"}
+    assert payable == {"challengeReceipt", "postBond", "veto"}
+    assert not any(entry["type"] in ("fallback", "receive") for entry in VAULT.abi)
 
 
 def test_deposits_build_the_inbox(chain: Chain) -> None:

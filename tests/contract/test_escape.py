@@ -52,7 +52,8 @@ def test_a_freeze_before_the_deadline_is_refused(chain: Chain) -> None:
         world.send("freeze")
     chain.backend.mine_at(due)
     (event,) = events(world.send("freeze"), VAULT, "Frozen")
-    assert event == {"epoch": 1, "headerHash": world.headers[1].hash()}
+    assert event == {"epoch": 1, "headerHash": world.headers[1].hash(), "reason": 1}
+    assert world.view("freezeReason") == 1
     assert world.view("frozen") is True
     assert world.view("escapeHeader") == world.headers[1].hash()
     assert world.view("escapeInboxCount") == 2

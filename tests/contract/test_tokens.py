@@ -107,7 +107,7 @@ def test_a_reentrant_token_gets_nowhere(chain: Chain) -> None:
         "withdrawCredit": (0, owner(1)),
         "freeze": (),
         "refund": (0, owner(1), 0, 1, 1, bytes(32)),
-        "postEpoch": (b"", [], b""),
+        "postEpoch": (b"", [], [], b"", []),
     }
     token = world.tokens[0]
     for function, arguments in attempts.items():

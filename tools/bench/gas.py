@@ -22,7 +22,7 @@ def gas(plan: Plan) -> list[Figure]:
 
     with contextlib.redirect_stdout(io.StringIO()):
         chain = Chain(Embedded())
-        world, proof = crowded(chain, random.Random(7), 1)
+        world, proof, _ = crowded(chain, random.Random(7), 1)
         with chain.sandbox():
             claim = chain.send(VAULT, world.vault, "claim", *proof.arguments()).gas_used
         world.freeze()

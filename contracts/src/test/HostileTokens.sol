@@ -10,13 +10,22 @@ contract ReentrantToken is TestToken("Reentrant", "REENT") {
     /// @notice Whether the last call back was let in, and what it returned.
     bool public entered;
     bytes public result;
+    /// @notice Whether transfers fail, so that a payer owes credit.
+    bool public refusing;
+
+    error Refused();
 
     function arm(address target_, bytes calldata payload_) external {
         target = target_;
         payload = payload_;
     }
 
+    function refuse(bool on) external {
+        refusing = on;
+    }
+
     function _update(address from, address to, uint256 amount) internal override {
+        if (refusing && from != address(0)) revert Refused();
         super._update(from, to, amount);
         if (target != address(0) && (from == target || to == target)) {
             (entered, result) = target.call(payload);
