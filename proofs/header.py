@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The epoch header: what the operator signs and the vault stores the hash of."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import msgspec
 
 from proofs.errors import EncodingError
-from proofs.hashing import HASH_BYTES, fixed, lanes, sha256, unsigned
+from proofs.hashing import HASH_BYTES, OWNER_BYTES, fixed, lanes, sha256, unsigned
 from proofs.leaf import MAX_LANES
 
 TAG = 3
@@ -100,3 +103,34 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
             values[name] = raw if width == HASH_BYTES else int.from_bytes(raw, "big")
             at += width + (1 if name == "domain" else 0)
         return msgspec.convert(values, cls)
+
+
+def peers_hash(vault: int, prev_hashes: Sequence[bytes]) -> bytes:
+    """What ties a vault's header to the others' (32 bytes): SHA-256 over "novate/peers/v1" and, for every other vault
+    ascending, its number (u8) and the hash of its previous header; zero when there is no other.
+
+    `prev_hashes`: by vault, 32 bytes each; zero before a vault's first header, and its last one once it is frozen.
+    Raises `EncodingError`.
+    """
+    if not 0 <= vault < len(prev_hashes):
+        raise EncodingError("the vault is one of those whose headers are given")
+    if len(prev_hashes) == 1:
+        return ZERO
+    parts = [
+        unsigned(number, 8, "vault") + fixed(previous, HASH_BYTES, "header hash")
+        for number, previous in enumerate(prev_hashes)
+        if number != vault
+    ]
+    return sha256(b"novate/peers/v1" + b"".join(parts))
+
+
+def attestors_hash(threshold: int, attestors: Sequence[bytes]) -> bytes:
+    """Who must sign (32 bytes): SHA-256 over "novate/attestors/v1", threshold (u8), number (u8) and the addresses
+    ascending, 20 bytes each; zero without attestors. Raises `EncodingError`, also when they do not ascend."""
+    if not attestors:
+        return ZERO
+    if any(one >= other for one, other in pairwise(attestors)):
+        raise EncodingError("attestors ascend, each once")
+    parts = [fixed(address, OWNER_BYTES, "attestor") for address in attestors]
+    head = unsigned(threshold, 8, "threshold") + unsigned(len(attestors), 8, "number of attestors")
+    return sha256(b"novate/attestors/v1" + head + b"".join(parts))

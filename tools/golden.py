@@ -7,8 +7,8 @@ Rules:
   which, and tests/golden checks that nothing falls out of it.
 - A released golden journal is never written again: new rules get a new file.
 
-Format of journal-rules-2.bin: per entry a 2-byte big-endian length, then the entry bytes as
-journalled. roots-rules-2.json: entry count, RFC 9162 root, and per epoch what was committed.
+Format of journal-rules-3.bin: per entry a 2-byte big-endian length, then the entry bytes as
+journalled. roots-rules-3.json: entry count, RFC 9162 root, and per epoch what was committed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from clearing.core.reducer import RULES_VERSION
 from clearing.core.snapshot import dump
 from clearing.model import commands as c
 from clearing.model import ids
@@ -30,8 +31,8 @@ from proofs import log
 from tests.core import venue as v
 
 FOLDER = Path(__file__).parent.parent / "tests" / "golden"
-JOURNAL = FOLDER / "journal-rules-2.bin"
-ROOTS = FOLDER / "roots-rules-2.json"
+JOURNAL = FOLDER / "journal-rules-3.bin"
+ROOTS = FOLDER / "roots-rules-3.json"
 NAMES = ("ann", "bob", "cat", "dan", "eve")
 BTC, ETH = v.BTC, v.ETH
 MARKS = {BTC: 50 * v.USD, ETH: 20 * v.USD}
@@ -61,7 +62,7 @@ def build() -> v.Venue:
         max_sub_accounts=3,
         max_keys=2,
     )
-    venue = v.Venue(params, publishers=3)
+    venue = v.Venue(params, publishers=3, more_vaults=(("usd token/1", "btc token/1"),))
     open_for_business(venue)
     every_order(venue)
     for round_number in range(6):
@@ -72,9 +73,12 @@ def build() -> v.Venue:
         venue.close_epoch()
     refusals(venue)
     keys(venue)
+    freeze(venue)
     crash(venue)
     rotations(venue)
     venue.close_epoch()
+    forced(venue)
+    ending(venue)
     return venue
 
 
@@ -92,8 +96,11 @@ def open_for_business(venue: v.Venue) -> None:
     venue.deposit("treasury", 3_000 * v.USD)
     venue.operator(c.HouseTransfer(ids.OPERATOR_CAPITAL, ids.INSURANCE_FUND, 100 * v.USD))
     venue.deposit("ann", 5, asset=3)
-    venue.deposit("ann", 0, kind=2)
+    venue.deposit("ann", 0, kind=9)
     venue.deposit("bob", 2**60)
+    for name in ("bob", "cat"):
+        venue.deposit(name, 4_000 * v.USD, vault=1)
+    venue.deposit("cat", 5, asset=1, vault=1)
     venue.buy("ann", MARKS[BTC], 1)
     prices(venue, BTC, 0)
     venue.do("eve", c.Transfer(1, 1_000 * v.USD), c.Transfer(2, v.USD))
@@ -151,11 +158,11 @@ def random_trading(venue: v.Venue, dice: Dice, count: int) -> None:
             chosen = open_ids[dice.below(len(open_ids))]
             venue.do(name, c.ReplaceOrder(chosen, price, 1 + dice.below(30)), order)
         elif choice == 2:
-            venue.do(name, c.Withdraw(0, 0, (1 + dice.below(900)) * v.USD // 7))
+            venue.do(name, c.Withdraw(dice.below(2), 0, (1 + dice.below(900)) * v.USD // 7))
         elif choice == 3:
             venue.do(name, c.Transfer(1, (1 + dice.below(500)) * v.USD // 3))
         elif choice == 4:
-            venue.deposit(name, (1 + dice.below(500)) * v.USD // 9)
+            venue.deposit(name, (1 + dice.below(500)) * v.USD // 9, vault=dice.below(2))
         elif choice == 5:
             prices(venue, market, dice.below(9) - 4)
         else:
@@ -169,7 +176,7 @@ def refusals(venue: v.Venue) -> None:
     bad: list[c.MemberCommand] = [
         order(ids.BUY, at, 0), order(ids.BUY, at, 2_000_000), order(ids.BUY, at + 1, 1), order(2, at, 1),
         order(ids.BUY, at, 1, 9), order(ids.BUY, at, 1, expiry_us=5), order(ids.BUY, at, 900_000),
-        c.CancelAll(9), c.Withdraw(1, 0, 1), c.Withdraw(0, 0, 0), c.Withdraw(0, 0, 2**62), c.Transfer(0, 1),
+        c.CancelAll(9), c.Withdraw(2, 0, 1), c.Withdraw(0, 0, 0), c.Withdraw(0, 0, 2**62), c.Transfer(0, 1),
         c.Transfer(70_000, 1), c.Transfer(7, 1), c.Transfer(8, 1), c.Transfer(9, 1),
     ]  # fmt: skip
     venue.do("dan", *bad)
@@ -180,14 +187,14 @@ def refusals(venue: v.Venue) -> None:
     venue.do("dan", order(ids.BUY, at - 990_000, 1, client_id=900), order(ids.BUY, at, 1, reduce_only=True))
     odd: list[c.OperatorCommand] = [
         c.ConsumeInbox(0, 99, 1, bytes(20), 0, 1, 1, bytes(32)),
-        c.ConsumeInbox(0, venue.state.inbox_count, 1, b"", 0, 1, 1, bytes(32)),
+        c.ConsumeInbox(0, venue.state.vaults[0].inbox_count, 1, b"", 0, 1, 1, bytes(32)),
         c.HouseTransfer(1, 2, 1), c.RotatePublisher(9, venue.genesis.operator_key), c.RotateOperator(b"", b""),
     ]  # fmt: skip
     venue.operator(*odd)
     venue.operator(c.FundingTick())
     venue.operator(c.Liquidate(3))
     venue.operator(c.Liquidate(99))
-    venue.operator(c.CloseEpoch(3, ((1, bytes(32)),)))
+    venue.operator(c.CloseEpoch(3, ((1, bytes(32)),) * 2))
     venue.operator(c.CloseEpoch(venue.state.epoch + 1, ()))
     venue.oracle({BTC: 0, ETH: -1, 9: 5})
     venue.oracle({BTC: at * 2, ETH: ids.MAX_PRICE_ATOMS + 1})
@@ -212,6 +219,26 @@ def keys(venue: v.Venue) -> None:
     withdraw = c.Withdraw(0, 0, max(1, fees // 2))
     for account in range(ids.HOUSE_ACCOUNTS):
         venue.submit(venue.batch("treasury", [withdraw], account))
+
+
+def freeze(venue: v.Venue) -> None:
+    """The second vault freezes and falls back to the last epoch, with a deposit and a withdrawal after it."""
+    venue.close_epoch()
+    epoch, leaves = venue.state.epoch, venue.state.vaults[1].exit_tree.leaves()
+    late = c.ConsumeInbox(1, venue.state.vaults[1].inbox_count, 1, v.address_of("bob"), 0, 9 * v.USD, 1, bytes(32))
+    venue.operator(late)
+    venue.fund("pat", 50_000 * v.USD)
+    venue.do("pat", c.Withdraw(1, 0, v.USD), c.Withdraw(1, 0, 40_000 * v.USD))
+    venue.operator(c.SettleEscape(1))
+    venue.operator(c.FreezeVault(1, epoch))
+    venue.do("pat", c.Withdraw(1, 0, v.USD), c.Withdraw(0, 0, v.USD))
+    venue.operator(c.SettleEscape(1))
+    rows = [c.EscapeLeaf(leaf.index, leaf.owner, leaf.exits, leaf.withdraw_acks) for leaf in leaves]
+    for part in (rows[:3], rows[3:]):
+        venue.operator(c.EscapeLeaves(1, tuple(part)))
+    venue.operator(c.EscapeDeposits(1, (late,)))
+    venue.operator(c.SettleEscape(1))
+    venue.close_epoch()
 
 
 def crash(venue: v.Venue) -> None:
@@ -252,6 +279,33 @@ def rotations(venue: v.Venue) -> None:
     venue.operator_seed = seed
     tick = c.OperatorBatch(venue.deployment, venue.nonce("operator"), (c.FundingTick(),))
     venue.submit(sign(tick, seed))
+
+
+def forced(venue: v.Venue) -> None:
+    """Through the chain: a withdrawal, then everything, out of positions and all; and what nobody approved."""
+    venue.fund("sue", 4_000 * v.USD)
+    prices(venue, BTC, 60)
+    at = venue.state.instruments[BTC].mark // 10_000 * 10_000
+    venue.do("sue", venue.order(ids.BUY, at, 5), venue.order(ids.BUY, at - 10_000, 2))
+    venue.do("whale", venue.order(ids.SELL, at, 5))
+    venue.operator(c.RunForced(venue.account("sue").number))
+    venue.deposit("sue", v.USD, kind=ids.INBOX_FORCED_WITHDRAWAL)
+    venue.deposit("sue", 0, kind=ids.INBOX_FORCED_EXIT)
+    venue.do("sue", venue.order(ids.BUY, at, 5))
+    while venue.account("sue").number in venue.state.forced:
+        venue.operator(c.RunForced(venue.account("sue").number))
+    venue.operator(c.ReleaseHouse(ids.FEES, 0, 0, 1))
+    venue.close_epoch()
+
+
+def ending(venue: v.Venue) -> None:
+    """The venue winds down: one closing price, then everyone is paid what the last epoch would pay."""
+    venue.operator(c.RunWindDown())
+    venue.operator(c.StartWindDown("the story ends"))
+    venue.operator(c.StartWindDown("twice"))
+    while not venue.state.wound:
+        venue.operator(c.RunWindDown())
+    venue.close_epoch()
 
 
 # --- files -----------------------------------------------------------------------------------------
@@ -296,6 +350,13 @@ def coverage(entries: list[bytes]) -> dict[str, list[str]]:
     return {kind: sorted(names) for kind, names in seen.items()}
 
 
+def shown(part: o.VaultEpoch) -> dict[str, Any]:
+    """One vault's part of an epoch as plain values."""
+    fields = {n: getattr(part, n) for n in part.__struct_fields__}
+    values = {n: x.hex() if isinstance(x, bytes) else x for n, x in fields.items()}
+    return values | {"exit_sums": list(part.exit_sums)}
+
+
 def roots_of(venue: v.Venue, entries: list[bytes]) -> dict[str, Any]:
     """What a replay must arrive at. Hashes in hex."""
     leaves = [log.leaf_hash(entry) for entry in entries]
@@ -305,10 +366,10 @@ def roots_of(venue: v.Venue, entries: list[bytes]) -> dict[str, Any]:
             if isinstance(outcome, o.EpochClosed):
                 fields = {n: getattr(outcome, n) for n in outcome.__struct_fields__}
                 values = {n: x.hex() if isinstance(x, bytes) else x for n, x in fields.items()}
-                values["exit_sums"] = list(outcome.exit_sums)
+                values["vaults"] = [shown(part) for part in outcome.vaults]
                 epochs.append({"seq": seq, "journal_root": log.root(leaves[: seq + 1]).hex(), **values})
     return {
-        "rules_version": 2,
+        "rules_version": RULES_VERSION,
         "entries": len(entries),
         "journal_root": log.root(leaves).hex(),
         "state_sha256": hashlib.sha256(dump(venue.state)).hexdigest(),

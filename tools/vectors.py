@@ -14,7 +14,7 @@ from typing import Any
 from proofs.diff import DiffRow, diff_hash, encode_chunks
 from proofs.hashing import exit_domain, sha256, state_domain
 from proofs.hashtree import StateTree
-from proofs.header import Header
+from proofs.header import Header, attestors_hash, peers_hash
 from proofs.inbox import InboxMessage, Voucher
 from proofs.leaf import ExitLeaf, StateLeaf
 from proofs.sumtree import SumTree
@@ -122,6 +122,25 @@ def _voucher() -> dict[str, Any]:
     return {"fields": fields, "hash": voucher.hash()}
 
 
+def _peers() -> list[dict[str, Any]]:
+    """Each vault's view of the previous headers; a deployment of one vault has no peers."""
+    found = []
+    for count in (1, 2, 4):
+        previous = [_fixed(f"header {number}") if number != 2 else bytes(32) for number in range(count)]
+        rows = [{"vault": vault, "hash": peers_hash(vault, previous)} for vault in range(count)]
+        found.append({"previous": previous, "hashes": rows})
+    return found
+
+
+def _attestors() -> list[dict[str, Any]]:
+    found = []
+    for threshold, count in ((0, 0), (1, 1), (3, 5)):
+        addresses = sorted(_fixed(f"attestor {number}", 20) for number in range(count))
+        row = {"threshold": threshold, "addresses": addresses, "hash": attestors_hash(threshold, addresses)}
+        found.append(row)
+    return found
+
+
 def vectors() -> dict[str, Any]:
     """All vectors as plain JSON values."""
     found = {
@@ -133,6 +152,8 @@ def vectors() -> dict[str, Any]:
         "voucher": _voucher(),
         "diff": _diff(),
         "state": _state(),
+        "peers": _peers(),
+        "attestors": _attestors(),
     }
     plain: dict[str, Any] = _plain(found)
     return plain

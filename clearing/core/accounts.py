@@ -10,10 +10,11 @@ from clearing.model.outcomes import AccountOpened, KeyRegistered, KeyRevoked, Ma
 
 
 def owner_of(state: State, address: bytes) -> Owner:
-    """The owner of an address, given the next leaf index on first need."""
+    """The owner of an address, given the next number on first need."""
     owner = state.owners.get(address)
     if owner is None:
-        owner = Owner(address, len(state.owners), [0] * state.lanes, [0] * state.lanes)
+        count = len(state.vaults)
+        owner = Owner(address, len(state.owners), [0] * state.lanes, [0] * state.lanes, [-1] * count, [None] * count)
         state.owners[address] = owner
     return owner
 
@@ -25,7 +26,7 @@ def open_account(state: State, owner: Owner, sub: int) -> Account:
     state.accounts.append(account)
     owner.accounts.append(account)
     state.dirty[account.number] = account
-    state.out.append(AccountOpened(account.number, owner.address, sub, owner.leaf_index))
+    state.out.append(AccountOpened(account.number, owner.address, sub, owner.number))
     return account
 
 

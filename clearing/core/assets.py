@@ -2,9 +2,9 @@
 """What collateral is worth, in atoms of the settlement asset.
 
 Rules:
-- Lane 0 is the settlement asset: worth itself. Every other asset is worth its index price, which publishers
-  quote in USD, divided by the USD price of the settlement asset (`stable_price`): when the settlement asset
-  loses its peg, what is priced in USD buys more of it, and less when it trades above. Values round down.
+- The settlement asset is worth itself, in whichever vault it lies. Every other asset is worth its index price, which
+  publishers quote in USD, divided by the USD price of the settlement asset (`stable_price`): when that loses its peg,
+  what is priced in USD buys more of it, and less when it trades above. Values round down.
 - A synthetic asset (one with a reference and a band) is worth its own index clamped to
   redemption ratio x reference +- band: a wild print on one venue moves nobody's margin beyond the band.
 - `cap_atoms` bounds what counts for new risk over all accounts: above it each holding counts in proportion.
@@ -32,7 +32,7 @@ def stable_price(state: State) -> int:
 def rate(asset: AssetState) -> tuple[int, int]:
     """Settlement atoms per asset atom as a fraction; (0, 1) when nothing prices it."""
     spec, under = asset.spec, asset.under
-    if spec.lane == 0:
+    if asset.settlement:
         return 1, 1
     if under is None or not under.index:
         return 0, 1

@@ -1,31 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Money in, out and between accounts of one owner, in every asset of the vault.
+"""Money out and between accounts of one owner, in every asset of every vault. (In: clearing.core.inbox.)
 
 Rules:
-- `state.holdings` (settlement asset) and `AssetState.held` (each other lane) are what the vault owes after
-  acknowledged withdrawals; they change only here, and equal the sum over accounts.
+- `AssetState.held` is what a vault owes in a lane after acknowledged withdrawals. Over all vaults the settlement asset
+  held equals the accounts' claims; every other lane's equals what the accounts hold of it.
 - Money leaves an account while initial margin holds after the move, at fresh prices. A settlement claim may fall
   below zero only as borrowing (clearing.core.borrowing). A book on auction keeps what it has.
 - While the last epoch found losses that nobody covers (`state.haircut`), whoever takes settlement money out
   bears the same fraction as everyone: it goes to the insurance fund, so that leaving early is no gain and the rest is
   worth what it was before. The house takes nothing out then.
+- Whoever withdraws chooses the vault, as far as it holds the asset (VAULT_SHORT). Nothing leaves through a frozen
+  vault, nor through any other until a frozen one's payouts are debited (ESCAPE_UNSETTLED).
 """
 
-from clearing.core import assets, borrowing
-from clearing.core.accounts import open_account, owner_of
+from clearing.core import assets, borrowing, vaults
+from clearing.core.accounts import open_account
 from clearing.core.margin import equity, headroom
 from clearing.core.state import Account, Holding, State
 from clearing.model import ids
-from clearing.model.commands import ConsumeInbox, HouseTransfer, Transfer, Withdraw
+from clearing.model.commands import HouseTransfer, Transfer, Withdraw
 from clearing.model.outcomes import (
     AssetTransferred,
     CollateralSeized,
-    Deposited,
-    InboxIgnored,
     Transferred,
     WithdrawalAcked,
 )
-from proofs.inbox import InboxMessage
 
 # What the trees hold: 20 levels of owners, 24 of accounts.
 MAX_OWNERS = 2**20
@@ -37,73 +36,7 @@ _HOUSE_MOVES = (
 )
 
 
-# --- in ----------------------------------------------------------------------------------------
-
-
-def consume(state: State, command: ConsumeInbox) -> str:
-    """Take the next inbox message. A message that means nothing here is ignored, visibly."""
-    if command.vault != 0 or command.index != state.inbox_count:
-        return "INBOX_OUT_OF_ORDER"
-    if not (len(command.owner) == 20 and len(command.data) == 32 and 0 <= command.kind < 256):
-        return "INVALID_FIELD"
-    if not (0 <= command.asset < 256 and 0 <= command.amount_atoms < 2**128 and 0 <= command.l1_time < 2**63):
-        return "INVALID_FIELD"
-    message = InboxMessage(
-        kind=command.kind,
-        index=command.index,
-        owner=command.owner,
-        asset=command.asset,
-        amount=command.amount_atoms,
-        l1_time=command.l1_time,
-        data=command.data,
-    )
-    state.inbox_hash = message.roll(state.inbox_hash)
-    state.inbox_count += 1
-    code = _why_ignored(state, command)
-    if code:
-        state.out.append(InboxIgnored(command.vault, command.index, code))
-        return ""
-    lane, amount = command.asset, command.amount_atoms
-    account = _depositor(state, command.owner)
-    if lane:
-        _hold(state, account, lane, amount)
-        state.assets[lane].held += amount
-    else:
-        borrowing.settle(state, account)
-        account.cash += amount
-        account.basis += amount
-        state.holdings += amount
-        borrowing.renew(state, account)
-    state.touched[account.number] = account
-    state.out.append(Deposited(account.number, command.vault, lane, amount, command.index))
-    return ""
-
-
-def _why_ignored(state: State, command: ConsumeInbox) -> str:
-    lane = command.asset
-    if command.kind != ids.INBOX_DEPOSIT or lane >= state.lanes:
-        return "UNKNOWN_ASSET"
-    held = state.assets[lane].held if lane else state.holdings
-    if held + command.amount_atoms > ids.MAX_HOLDINGS_ATOMS:
-        return "INVALID_AMOUNT"
-    if command.owner not in state.owners and not _has_room(state):
-        return "TOO_MANY_ACCOUNTS"
-    return ""
-
-
-def _has_room(state: State) -> bool:
-    """Is there a free leaf in both trees?"""
-    return len(state.owners) < MAX_OWNERS and len(state.accounts) < MAX_ACCOUNTS
-
-
-def _depositor(state: State, address: bytes) -> Account:
-    if address == state.genesis.treasury:
-        return state.accounts[ids.OPERATOR_CAPITAL]
-    owner = owner_of(state, address)
-    return owner.accounts[0] if owner.accounts else open_account(state, owner, 0)
-
-
-def _hold(state: State, account: Account, lane: int, change: int) -> None:
+def hold(state: State, account: Account, lane: int, change: int) -> None:
     """Change an account's holding of a collateral asset, which stays >= 0; an empty one is forgotten."""
     asset = state.assets[lane]
     held = account.holdings.get(lane)
@@ -122,13 +55,16 @@ def _hold(state: State, account: Account, lane: int, change: int) -> None:
 # --- what may leave ----------------------------------------------------------------------------
 
 
-def _refusal(state: State, account: Account, lane: int, amount: int, leaves: bool) -> str:
+def refusal(state: State, account: Account, lane: int, amount: int, leaves: bool) -> str:
     """Why `amount` may not leave the account (and, with `leaves`, the venue), or ""."""
     if not 0 < amount <= ids.MAX_AMOUNT_ATOMS:
         return "INVALID_AMOUNT"
     if account.auction is not None:
         return "IN_LIQUIDATION"
-    code = _lacks_asset(state, account, lane, amount, leaves) if lane else _lacks_cash(state, account, amount)
+    if state.assets[lane].settlement:
+        code = _lacks_cash(state, account, amount)
+    else:
+        code = _lacks_asset(state, account, lane, amount, leaves)
     return code or _prices_are_fresh(state, account)
 
 
@@ -171,17 +107,18 @@ def _prices_are_fresh(state: State, account: Account) -> str:
 
 def withdraw(state: State, account: Account, command: Withdraw) -> str:
     """Acknowledge a withdrawal: claimable on-chain once the epoch that carries it is final."""
-    lane, amount = command.asset, command.amount_atoms
-    if command.vault != 0 or not 0 <= lane < state.lanes:
-        return "UNKNOWN_ASSET"
-    code = _refusal(state, account, lane, amount, leaves=True)
+    lane = state.lane_of(command.vault, command.asset)
+    return "UNKNOWN_ASSET" if lane is None else withdraw_from(state, account, lane, command.amount_atoms)
+
+
+def withdraw_from(state: State, account: Account, lane: int, amount: int) -> str:
+    """The same by lane, with every check."""
+    code = closed(state, lane) or refusal(state, account, lane, amount, leaves=True)
     if code:
         return code
-    if lane:
-        _hold(state, account, lane, -amount)
-        state.assets[lane].held -= amount
-        borrowing.renew(state, account)
-        _acknowledge(state, account, lane, amount)
+    asset = state.assets[lane]
+    if not asset.settlement:
+        acknowledge(state, account, lane, amount)
         return ""
     cut = -(-amount * state.haircut // ids.UNIT)
     paid = amount - cut
@@ -189,22 +126,37 @@ def withdraw(state: State, account: Account, command: Withdraw) -> str:
         return "INSUFFICIENT_BALANCE"
     if paid > state.holdings:  # a gain whose payer is in deficit is not there to be paid
         return "INSUFFICIENT_BALANCE"
+    if paid > asset.held:
+        return "VAULT_SHORT"
     borrowing.settle(state, account)
     if cut:
         move(state, account, state.accounts[ids.INSURANCE_FUND], cut)
-    account.cash -= paid
-    account.basis -= paid
-    state.holdings -= paid
-    borrowing.renew(state, account)
-    _acknowledge(state, account, 0, paid)
+    acknowledge(state, account, lane, paid)
     return ""
 
 
-def _acknowledge(state: State, account: Account, lane: int, amount: int) -> None:
-    owner = account.owner
+def closed(state: State, lane: int) -> str:
+    """Why nothing may leave through the vault of a lane, or ""."""
+    if not state.vaults[state.assets[lane].vault].live:
+        return "VAULT_FROZEN"
+    return "ESCAPE_UNSETTLED" if vaults.unsettled(state) else ""
+
+
+def acknowledge(state: State, account: Account, lane: int, amount: int) -> None:
+    """Take an amount out of the account and promise it to its owner. For callers that have checked that account and
+    vault have it, that the vault is open, and that interest is settled."""
+    asset, owner = state.assets[lane], account.owner
+    if asset.settlement:
+        account.cash -= amount
+        account.basis -= amount
+    else:
+        hold(state, account, lane, -amount)
+    asset.held -= amount
+    borrowing.renew(state, account)
     owner.acks[lane] += amount
     state.touched[account.number] = account
-    state.out.append(WithdrawalAcked(account.number, 0, lane, amount, owner.acks[lane]))
+    first = state.vaults[asset.vault].first_lane
+    state.out.append(WithdrawalAcked(account.number, asset.vault, lane - first, amount, owner.acks[lane]))
 
 
 def transfer(state: State, account: Account, command: Transfer) -> str:
@@ -216,7 +168,7 @@ def transfer(state: State, account: Account, command: Transfer) -> str:
         return "UNKNOWN_ACCOUNT"
     if not 0 <= lane < state.lanes:
         return "UNKNOWN_ASSET"
-    code = _refusal(state, account, lane, amount, leaves=False)
+    code = refusal(state, account, lane, amount, leaves=False)
     if code:
         return code
     owner = account.owner
@@ -225,14 +177,14 @@ def transfer(state: State, account: Account, command: Transfer) -> str:
         if len(owner.accounts) >= state.params.max_sub_accounts or len(state.accounts) >= MAX_ACCOUNTS:
             return "TOO_MANY_ACCOUNTS"
         target = open_account(state, owner, command.to_sub)
-    if lane:
-        _hold(state, account, lane, -amount)
-        _hold(state, target, lane, amount)
-        state.out.append(AssetTransferred(account.number, target.number, lane, amount))
-    else:
+    if state.assets[lane].settlement:
         borrowing.settle(state, account)
         borrowing.settle(state, target)
         move(state, account, target, amount)
+    else:
+        hold(state, account, lane, -amount)
+        hold(state, target, lane, amount)
+        state.out.append(AssetTransferred(account.number, target.number, lane, amount))
     borrowing.renew(state, account)
     borrowing.renew(state, target)
     return ""
@@ -243,7 +195,7 @@ def house_transfer(state: State, command: HouseTransfer) -> str:
     if (command.from_account, command.to_account) not in _HOUSE_MOVES:
         return "OUT_OF_SCOPE"
     source = state.accounts[command.from_account]
-    code = _refusal(state, source, 0, command.amount_atoms, leaves=False)
+    code = refusal(state, source, 0, command.amount_atoms, leaves=False)
     if code:
         return code
     move(state, source, state.accounts[command.to_account], command.amount_atoms)
@@ -251,11 +203,13 @@ def house_transfer(state: State, command: HouseTransfer) -> str:
 
 
 def move(state: State, source: Account, target: Account, amount: int) -> None:
-    """Cash and its basis move together, so that a transfer is never a gain."""
+    """Cash moves with its basis, so that a transfer is never a gain; principal first, so that it does not hide one
+    either: what the source gained since the last epoch is a gain wherever it goes."""
+    principal = min(amount, max(0, source.basis))
     source.cash -= amount
-    source.basis -= amount
+    source.basis -= principal
     target.cash += amount
-    target.basis += amount
+    target.basis += principal
     state.touched[source.number] = source
     state.touched[target.number] = target
     state.out.append(Transferred(source.number, target.number, amount))
@@ -292,8 +246,8 @@ def seize(state: State, account: Account, need_atoms: int) -> int:
         credit = min(left, assets.value_of(asset, amount) * kept_ppm // ids.PPM)
         if not credit:  # an atom of dust is not worth an atom of cash
             continue
-        _hold(state, account, lane, -amount)
-        _hold(state, fund, lane, amount)
+        hold(state, account, lane, -amount)
+        hold(state, fund, lane, amount)
         account.cash += credit
         fund.cash -= credit
         left -= credit

@@ -1,24 +1,54 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Governed parameters: proposed by a journalled command, in force at an epoch boundary after notice.
+"""Governed parameters: proposed by a journalled command, in force at an epoch boundary after notice. And what else
+only the governor may decide.
 
 Rules:
 - A proposal passes `validate` against the live instruments or is refused; it never half-applies.
 - Versions ascend by one; the notice period is the one in force, not the proposed one.
 - A later proposal replaces a pending one. Parameters change only inside CloseEpoch, before the epoch's
   figures are computed, so that an epoch lies under one parameter hash.
+- With a governor in vault 0's genesis, a proposal needs its approval: the hash came in through vault 0's inbox. An
+  approval is used once; of more than MAX_APPROVALS the oldest lapses.
+- House money beyond the fees leaves only so (ReleaseHouse), within the same checks as any withdrawal.
 """
 
 import msgspec
 
-from clearing.core import adaptive, arrays
+from clearing.core import adaptive, arrays, collateral
 from clearing.core.fees import set_tier
 from clearing.core.state import AssetState, State
 from clearing.model import ids
+from clearing.model.actions import action_hash
 from clearing.model.bounds import validate
-from clearing.model.commands import ProposeParams
+from clearing.model.commands import ConsumeInbox, ProposeParams, ReleaseHouse
 from clearing.model.errors import NovateError
-from clearing.model.outcomes import ParamsChanged, ParamsProposed
+from clearing.model.outcomes import GovernanceApproved, ParamsChanged, ParamsProposed
 from clearing.model.params import params_hash, underlyings_of
+
+MAX_APPROVALS = 64
+
+
+def governor(state: State) -> bytes:
+    """Who alone may approve (20 bytes); empty when nobody has to."""
+    return state.genesis.vaults[0].governor
+
+
+def approve(state: State, command: ConsumeInbox) -> str:
+    """Take a governance message from an inbox; a code when it does nothing."""
+    if command.vault != 0 or not governor(state) or command.owner != governor(state):
+        return "NOT_APPROVED"
+    state.approvals = [*state.approvals, command.data][-MAX_APPROVALS:]
+    state.out.append(GovernanceApproved(command.vault, command.index, command.data))
+    return ""
+
+
+def _is_approved(state: State, command: ProposeParams | ReleaseHouse) -> bool:
+    return not governor(state) or action_hash(command) in state.approvals
+
+
+def _use_approval(state: State, command: ProposeParams | ReleaseHouse) -> None:
+    if governor(state):
+        state.approvals.remove(action_hash(command))
 
 
 def propose(state: State, command: ProposeParams) -> str:
@@ -29,11 +59,14 @@ def propose(state: State, command: ProposeParams) -> str:
     if not state.time_us + state.params.notice_us <= command.effective_us <= ids.MAX_TIME_US:
         return "PARAMS_NOTICE"
     try:
-        validate(new, state.specs(), state.lanes)
+        validate(new, state.specs(), tuple(vault.lanes for vault in state.vaults))
     except NovateError:
         return "PARAMS_OUT_OF_BOUNDS"
     if _drops_underlying(state, command):
         return "PARAMS_OUT_OF_BOUNDS"
+    if not _is_approved(state, command):
+        return "NOT_APPROVED"
+    _use_approval(state, command)
     state.pending = (new, command.effective_us)
     state.out.append(ParamsProposed(new.version, params_hash(new, state.specs()), command.effective_us))
     return ""
@@ -47,6 +80,21 @@ def _drops_underlying(state: State, command: ProposeParams) -> bool:
         if new is None or (new.id, new.lots_per_unit) != (under.id, under.spec.lots_per_unit):
             return True
     return False
+
+
+def release(state: State, command: ReleaseHouse) -> str:
+    """Acknowledge house money to the treasury's leaf, as the governor approved it."""
+    if not governor(state) or command.account not in (ids.INSURANCE_FUND, ids.OPERATOR_CAPITAL):
+        return "HOUSE_LOCKED"
+    if not _is_approved(state, command):
+        return "NOT_APPROVED"
+    lane = state.lane_of(command.vault, command.asset)
+    if lane is None:
+        return "UNKNOWN_ASSET"
+    code = collateral.withdraw_from(state, state.accounts[command.account], lane, command.amount_atoms)
+    if not code:
+        _use_approval(state, command)
+    return code
 
 
 def enact(state: State) -> None:

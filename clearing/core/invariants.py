@@ -30,23 +30,54 @@ def check(state: State) -> None:
                 "OPEN_INTEREST_WRONG",
                 f"instrument {inst.id}: longs {longs}, open interest {inst.open_interest}",
             )
-    if state.holdings < 0 or any(ack < 0 for owner in state.owners.values() for ack in owner.acks):
-        raise InvariantViolation("NEGATIVE_COUNTER", "holdings and withdrawal counters never go below zero")
+    _check_lanes(state)
     _check_members(state)
 
 
+def _check_lanes(state: State) -> None:
+    """Per lane: what was deposited is held or was acknowledged, and the last exits are what the totals say; a settled
+    vault is empty."""
+    owners = list(state.owners.values())
+    for lane, asset in enumerate(state.assets):
+        acks = [owner.acks[lane] for owner in owners]
+        if asset.held < 0 or min(acks, default=0) < 0:
+            raise InvariantViolation("NEGATIVE_COUNTER", "holdings and withdrawal counters never go below zero")
+        if asset.held + sum(acks) != asset.deposited:
+            raise InvariantViolation(
+                "MONEY_NOT_CONSERVED",
+                f"lane {lane}: {asset.held} atoms held and {sum(acks)} acknowledged, {asset.deposited} deposited",
+            )
+        if sum(owner.exits[lane] for owner in owners if owner.number) != state.user_exits[lane]:
+            raise InvariantViolation("EXITS_WRONG", f"lane {lane}: members' exits do not sum to their total")
+    for vault in state.vaults:
+        if vault.settled and any(asset.held or asset.deposited for asset in vault.assets(state)):
+            raise InvariantViolation("MONEY_NOT_CONSERVED", f"vault {vault.number} is settled and not empty")
+
+
+def check_sums(state: State) -> None:
+    """Directly after the exits were committed: every live tree sums to what was ever deposited in its lanes (exits to
+    the holdings, counters of withdrawals to the rest). Raises `InvariantViolation`."""
+    for vault in state.vaults:
+        promised = tuple(asset.deposited for asset in vault.assets(state))
+        if vault.live and vault.exit_tree.sums != promised:
+            raise InvariantViolation(
+                "EXITS_WRONG", f"vault {vault.number}: the tree sums to {vault.exit_tree.sums}, deposited {promised}"
+            )
+
+
 def _check_collateral(state: State) -> None:
-    """Per lane: what accounts hold is what the vault holds, and the holders are those who hold."""
+    """Per lane: what accounts hold is what its vault holds, and the holders are those who hold."""
     sums = [0] * state.lanes
     for account in state.accounts:
         for lane, held in account.holdings.items():
             sums[lane] += held.amount
-            if held.amount <= 0 or state.assets[lane].holders.get(account.number) is not account:
+            asset = state.assets[lane]
+            if held.amount <= 0 or asset.settlement or asset.holders.get(account.number) is not account:
                 raise InvariantViolation(
                     "HOLDING_WRONG", f"account {account.number} holds {held.amount} of asset {lane}, or is not listed"
                 )
     for lane, asset in enumerate(state.assets):
-        if sums[lane] != asset.held:
+        if sums[lane] != asset.held and not asset.settlement:
             raise InvariantViolation(
                 "MONEY_NOT_CONSERVED",
                 f"accounts hold {sums[lane]} atoms of asset {lane}, the vault {asset.held}; stop and replay",

@@ -68,7 +68,7 @@ def market_is_open(
         return "TRIGGERS_PENDING"
     if not reduce_only and (account.auction is not None or account.wait_us > state.time_us):
         return "IN_LIQUIDATION"
-    return ""
+    return "EXIT_FORCED" if account.number in state.forced else ""
 
 
 def _special(state: State, command: PlaceOrder) -> str:
@@ -125,7 +125,8 @@ def place(state: State, account: Account, command: PlaceOrder, order_id: int = 0
         return price_and_size(inst, price, lots)
     if client_order_id in account.orders or client_order_id in account.triggers:
         return "DUPLICATE_CLIENT_ORDER_ID"
-    if inst.halted or inst.fired or inst.high or inst.low or inst.expiry or account.wait_us or account.auction:
+    waits = account.wait_us or account.auction or state.forced
+    if inst.halted or inst.fired or inst.high or inst.low or inst.expiry or waits:
         code = market_is_open(state, account, inst, command.reduce_only, order_id > 0)
         if code:
             return code
@@ -235,11 +236,11 @@ def cancel_all(state: State, account: Account, command: CancelAll, reason: str =
     """Cancel every open order, and then every trigger, in the order of placing."""
     if command.instrument and command.instrument not in state.instruments:
         return "UNKNOWN_INSTRUMENT"
-    _cancel_some(state, account, command.instrument, reason, len(account.orders) + len(account.triggers))
+    cancel_some(state, account, command.instrument, reason, len(account.orders) + len(account.triggers))
     return ""
 
 
-def _cancel_some(state: State, account: Account, chosen: int, reason: str, most: int) -> int:
+def cancel_some(state: State, account: Account, chosen: int, reason: str, most: int) -> int:
     """Cancel up to `most` orders and triggers in one instrument (0: all); returns what is left of `most`.
 
     An OCO partner that goes along counts, so the result may be -1.
@@ -374,7 +375,7 @@ def expire(state: State, command: ExpireOrders) -> str:
             discard(state, trigger, "EXPIRED")
     while left > 0 and state.cancel_alls and state.cancel_alls[0][0] <= now:
         account = state.accounts[state.cancel_alls[0][1]]
-        left = _cancel_some(state, account, 0, "SCHEDULED", left)
+        left = cancel_some(state, account, 0, "SCHEDULED", left)
         if left > 0:
             _set_switch(state, account, 0)
             left -= 1

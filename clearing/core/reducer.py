@@ -13,6 +13,7 @@ Signatures are checked before (clearing.model.signature), since that needs no st
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from clearing.core import (
@@ -20,11 +21,15 @@ from clearing.core import (
     adl,
     auction,
     borrowing,
+    closing,
     collateral,
     epoch,
+    escape,
     expiry,
+    forced,
     funding,
     governance,
+    inbox,
     liquidation,
     listing,
     oracle,
@@ -52,7 +57,7 @@ from clearing.model.outcomes import (
     Rejected,
 )
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 # Once per process: the machine does not change under it.
 _require_kernel = cache(kernel_check.require)
 # Their outcomes can fill an entry, which holds 65,535 bytes.
@@ -69,6 +74,23 @@ _STANDS_ALONE = (
     c.ProposeParams,
     c.ProposeLiquidation,
     c.BidAuction,
+    c.SetMarginMode,
+    c.EscapeLeaves,
+    c.EscapeDeposits,
+    c.SettleEscape,
+    c.RunForced,
+    c.RunWindDown,
+)
+# What goes on in a wind-down.
+_ENDS = (
+    c.CloseEpoch,
+    c.RotateOperator,
+    c.StartWindDown,
+    c.RunWindDown,
+    c.FreezeVault,
+    c.EscapeLeaves,
+    c.EscapeDeposits,
+    c.SettleEscape,
 )
 # Per command: the scope a session key needs, and who handles it.
 _MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] = {
@@ -87,7 +109,7 @@ _MEMBER_HANDLERS: dict[type, tuple[int, Callable[[State, Account, Any], str]]] =
 }
 # What every operator command does; each returns "" or the code of its refusal.
 _OPERATOR_HANDLERS: dict[type, Callable[[State, Any], str]] = {
-    c.ConsumeInbox: collateral.consume,
+    c.ConsumeInbox: inbox.consume,
     c.FundingTick: funding.tick,
     c.ExpireOrders: orders.expire,
     c.Liquidate: liquidation.liquidate,
@@ -102,6 +124,14 @@ _OPERATOR_HANDLERS: dict[type, Callable[[State, Any], str]] = {
     c.Deleverage: adl.deleverage,
     c.ProposeParams: governance.propose,
     c.ChargeInterest: borrowing.charge,
+    c.FreezeVault: escape.freeze,
+    c.EscapeLeaves: escape.take_leaves,
+    c.EscapeDeposits: escape.take_deposits,
+    c.SettleEscape: escape.settle,
+    c.RunForced: forced.run,
+    c.StartWindDown: closing.start,
+    c.RunWindDown: closing.run,
+    c.ReleaseHouse: governance.release,
 }
 
 
@@ -212,7 +242,7 @@ class Reducer:
                 f"a batch holds 1 to {MAX_COMMANDS_PER_BATCH} commands",
             )
         if len(commands) > 1 and any(type(command) in _STANDS_ALONE for command in commands):
-            raise Refused("BATCH_SIZE", "a liquidation and a bid stand alone in their batch")
+            raise Refused("BATCH_SIZE", "a liquidation, a bid and a change of margin mode stand alone in their batch")
         nonces.use(nonce)
         state.time_us = time_us
         state.dirty[number] = account
@@ -221,6 +251,9 @@ class Reducer:
             state.dirty[first.number] = first
         if body.expiry_us < time_us:
             state.out.append(Rejected(0, "COMMAND_EXPIRED"))
+            return
+        if state.winding:
+            state.out.append(Rejected(0, "WINDING_DOWN"))
             return
         scope = key.scope
         if number < HOUSE_ACCOUNTS:  # tranches are locked; fees may only be withdrawn
@@ -250,6 +283,8 @@ class Reducer:
             )
         if len(body.prices) > 250 or len(body.surfaces) > 100:  # each may come with a risk array's hashes
             raise Refused("BATCH_SIZE", "an update holds at most 250 prices and 100 surfaces")
+        if state.winding:  # positions close at the marks of its start
+            raise Refused("WINDING_DOWN", "the venue is winding down; it takes no more prices")
         state.time_us = time_us
         oracle.update(state, body, digest)
 
@@ -301,9 +336,17 @@ class Reducer:
                 state.out.append(Rejected(index, code))
 
     def _operator_command(self, command: c.OperatorCommand) -> str:
+        if self.state.winding and not self._goes_on(command):
+            return "WINDING_DOWN"
         if isinstance(command, c.RotateOperator | c.RotatePublisher):
             return self._rotate(command)
         return _OPERATOR_HANDLERS[type(command)](self.state, command)
+
+    def _goes_on(self, command: c.OperatorCommand) -> bool:
+        """May this still be done in a wind-down? Deposits come in until everything is paid out."""
+        if isinstance(command, c.ConsumeInbox):
+            return not self.state.wound
+        return isinstance(command, _ENDS)
 
     def _rotate(self, command: c.RotateOperator | c.RotatePublisher) -> str:
         """The old key signed this; from the next entry on the new one signs."""
@@ -333,11 +376,32 @@ def _from_genesis(genesis: c.Genesis) -> State:
             "INVALID_GENESIS",
             f"rules version {genesis.rules_version}; this build has {RULES_VERSION}",
         )
-    if len(genesis.vaults) != 1 or not 1 <= len(genesis.vaults[0].tokens) <= ids.MAX_LANES:
-        raise NovateError("INVALID_GENESIS", "these rules serve one vault with 1 to 4 assets, the first for settlement")
     if len(genesis.deployment) != 32 or len(genesis.treasury) != 20 or len(genesis.operator_key) != 33:
         raise NovateError("INVALID_GENESIS", "deployment has 32 bytes, treasury 20, operator_key 33")
-    validate(genesis.params, genesis.instruments, len(genesis.vaults[0].tokens))
+    _check_vaults(genesis.vaults)
+    validate(genesis.params, genesis.instruments, tuple(len(vault.tokens) for vault in genesis.vaults))
     state = State(genesis)
     new_trees(state)
     return state
+
+
+def _check_vaults(vaults: tuple[c.Vault, ...]) -> None:
+    """Raises `NovateError` INVALID_GENESIS."""
+    places = dict.fromkeys((vault.chain_id, vault.address) for vault in vaults)
+    wrong = ""
+    if not 1 <= len(vaults) <= ids.MAX_VAULTS or len(places) != len(vaults):
+        wrong = f"there are 1 to {ids.MAX_VAULTS} vaults, each at a place of its own"
+    for vault in vaults:
+        signers = vault.attestors
+        if not 1 <= len(vault.tokens) <= ids.MAX_LANES:
+            wrong = f"a vault has 1 to {ids.MAX_LANES} assets, the first for settlement"
+        elif vault.chain_id < 0 or any(len(address) != 20 for address in (vault.address, *signers)):
+            wrong = "addresses have 20 bytes, chain ids are not negative"
+        elif vault.governor and len(vault.governor) != 20:
+            wrong = "a governor has 20 bytes, or none for nobody"
+        elif len(signers) > 255 or any(a >= b for a, b in pairwise(signers)):
+            wrong = "attestors ascend, at most 255 of them"
+        elif not bool(signers) <= vault.threshold <= len(signers):
+            wrong = "the threshold is 1 to the number of attestors, 0 without any"
+    if wrong:
+        raise NovateError("INVALID_GENESIS", wrong)

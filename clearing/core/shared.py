@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything outside accounts and owners as rows, and back: operator, oracle, markets, assets, counters.
+"""Everything outside accounts and owners as rows, and back: operator, oracle, markets, vaults, assets, counters.
 
 The same rows are the snapshot's and what `digest` commits to in every epoch. Rows follow the
 `__slots__` named here, in this order, so that a field can be added in one place. What can be rebuilt
@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from clearing.core.arrays import rebuild
-from clearing.core.state import ExpiryState, NonceWindow, State, Trigger
+from clearing.core.state import ExpiryState, Forced, NonceWindow, State, Trigger
+from clearing.core.vaults import EpochRoot, Escape, VaultState
 from clearing.model.codec import encode
-from clearing.model.commands import PlaceTrigger, Surface
+from clearing.model.commands import EscapeLeaf, PlaceTrigger, Surface
 from clearing.model.params import Instrument, Params, Underlying
 
 _INSTRUMENT = (
@@ -25,6 +26,7 @@ _INSTRUMENT = (
 _UNDERLYING = (
     "index", "confidence", "index_time", "twap", "array_us", "factor_ppm", "adapt_us", "adapt_index",
 )  # fmt: skip
+_FORCED = ("vault", "index", "kind", "asset", "amount", "paid")
 _EXPIRY = (
     "forward", "forward_confidence", "rate", "rate_confidence", "vol_confidence", "time_us", "twap_us", "window_us",
     "price",
@@ -87,8 +89,45 @@ def _underlying_rows(state: State) -> list[Any]:
     ]
 
 
+def _forced(fields: list[Any]) -> Forced:
+    vault, index, kind, asset, amount, paid = fields
+    found = Forced(vault, index, kind, asset, amount, 0)
+    found.paid = list(paid)
+    return found
+
+
 def _trigger_row(trigger: Trigger) -> tuple[Any, ...]:
     return (trigger.order_id, trigger.account.number, _read(trigger, _TRIGGER))
+
+
+def _vault_row(vault: VaultState) -> tuple[Any, ...]:
+    return (
+        vault.inbox_count,
+        vault.inbox_hash,
+        vault.frozen,
+        vault.settled,
+        vault.next_index,
+        vault.roots,
+        vault.ignored,
+        _escape_row(vault.escape) if vault.escape is not None else None,
+    )
+
+
+def _escape_row(escape: Escape) -> tuple[Any, ...]:
+    refunds = [(owner, asset, wide(amount)) for (owner, asset), amount in escape.refunds.items()]
+    return (escape.leaves, escape.inbox_count, escape.inbox_hash, refunds)
+
+
+def _restore_vault(vault: VaultState, row: Any) -> None:
+    vault.inbox_count, vault.inbox_hash, vault.frozen, vault.settled, vault.next_index = row[:5]
+    vault.roots = [EpochRoot(epoch, root, tuple(sums), *inbox) for epoch, root, sums, *inbox in row[5]]
+    vault.ignored = list(row[6])
+    if row[7] is not None:
+        leaves, count, rolled, refunds = row[7]
+        escape = Escape(vault.new_tree(), EpochRoot(0, b"", (), count, rolled))
+        escape.add(tuple(msgspec.convert(leaf, EscapeLeaf) for leaf in leaves))
+        escape.refunds = {(owner, asset): narrow(amount) for owner, asset, amount in refunds}
+        vault.escape = escape
 
 
 def rows(state: State) -> tuple[Any, ...]:
@@ -105,18 +144,20 @@ def rows(state: State) -> tuple[Any, ...]:
         [_trigger_row(trigger) for trigger in state.triggers.values()],
         state.cancel_alls,
         [state.time_us, state.next_order_id, state.next_rank, state.portfolios],
-        wide(state.holdings),
+        [_vault_row(vault) for vault in state.vaults],
         [wide(value) for value in state.user_exits],
-        [wide(asset.held) for asset in state.assets],
+        [(wide(asset.held), wide(asset.deposited)) for asset in state.assets],
         list(state.auctions),
-        [state.inbox_count, state.inbox_hash, state.epoch, state.haircut, state.coupled],
+        [state.epoch, state.haircut, state.coupled, state.split],
         state.cuts,
+        [(number, [_read(one, _FORCED) for one in waiting]) for number, waiting in state.forced.items()],
+        [state.approvals, state.winding, state.final_epoch],
     )
 
 
 def digest(state: State) -> bytes:
     """SHA-256 that commits to genesis and to `rows` (32 bytes)."""
-    return hashlib.sha256(b"novate/globals/v2\n" + encode((state.genesis, rows(state)))).digest()
+    return hashlib.sha256(b"novate/globals/v3\n" + encode((state.genesis, rows(state)))).digest()
 
 
 def restore_before(state: State, row: Any) -> None:
@@ -132,12 +173,17 @@ def restore_before(state: State, row: Any) -> None:
     state.pending = (msgspec.convert(row[5][0], Params), row[5][1]) if row[5] is not None else None
     _restore_markets(state, row[6], row[7])
     state.time_us, state.next_order_id, state.next_rank, state.portfolios = row[10]
-    state.holdings, state.user_exits = narrow(row[11]), [narrow(value) for value in row[12]]
-    for asset, held in zip(state.assets, row[13], strict=True):
-        asset.held = narrow(held)
+    for vault, fields in zip(state.vaults, row[11], strict=True):
+        _restore_vault(vault, fields)
+    state.user_exits = [narrow(value) for value in row[12]]
+    for asset, (held, deposited) in zip(state.assets, row[13], strict=True):
+        asset.held, asset.deposited = narrow(held), narrow(deposited)
     state.cancel_alls = [(then, number) for then, number in row[9]]
-    state.inbox_count, state.inbox_hash, state.epoch, state.haircut, state.coupled = row[15]
+    state.epoch, state.haircut, state.coupled = row[15][:3]
+    state.split = tuple(row[15][3])
     state.cuts = [(tranche, number, held, share) for tranche, number, held, share in row[16]]
+    state.forced = {number: [_forced(fields) for fields in waiting] for number, waiting in row[17]}
+    state.approvals, state.winding, state.final_epoch = list(row[18][0]), row[18][1], row[18][2]
 
 
 def _restore_markets(state: State, underlyings: Any, instruments: Any) -> None:

@@ -21,16 +21,16 @@ from clearing.model.commands import Genesis
 from clearing.model.errors import NovateError
 from clearing.model.outcomes import EpochClosed
 from clearing.model.params import params_hash
-from proofs.hashing import exit_domain, state_domain
+from proofs.errors import ProofError
+from proofs.hashing import state_domain
 from proofs.hashtree import StateTree
 from proofs.leaf import ExitLeaf
-from proofs.sumtree import SumTree
 
 # The payload's rows, as `_owner_row` and the other row functions lay them out. Tuples of known shape decode and free
 # faster than lists of anything, and a payload of another shape is refused as a whole.
 _Window = tuple[int, bytes]
 _Key = tuple[bytes, int, int, bool, _Window]
-_OwnerRow = tuple[bytes, _Window, bytes, list[_Key], list[int], list[int], bool]
+_OwnerRow = tuple[bytes, _Window, bytes, list[_Key], list[int], list[int], list[int]]
 _Volume = tuple[int, int]
 _SlotRow = tuple[int, int, bytes, int]
 _Extra = tuple[int, int, int, int, int, int, tuple[int, bytes, bytes] | None, list[tuple[int, int]]]
@@ -42,14 +42,13 @@ _decode = msgspec.msgpack.Decoder(_Payload).decode
 
 def new_trees(state: State) -> None:
     """Empty trees of the deployment."""
-    vault = state.genesis.vaults[0]
-    state.exit_tree = SumTree(exit_domain(vault.chain_id, vault.address), state.lanes)
+    for vault in state.vaults:
+        vault.exit_tree = vault.new_tree()
     state.state_tree = StateTree(state_domain(state.deployment))
 
 
 def _owner_row(owner: Owner) -> tuple[Any, ...]:
     keys = [(key.key, key.scope, key.expiry_us, key.revoked, nonces(key.nonces)) for key in owner.keys.values()]
-    posted = owner.posted is not None
     return (
         owner.address,
         nonces(owner.nonces),
@@ -57,14 +56,14 @@ def _owner_row(owner: Owner) -> tuple[Any, ...]:
         keys,
         owner.exits,
         owner.acks,
-        posted,
+        owner.leaves,
     )
 
 
 def _account_row(account: Account) -> tuple[Any, ...]:
     slots = [(s.inst.id, s.size, wide(s.entry_cost), s.funding) for s in account.slots.values()]
     return (
-        account.owner.leaf_index,
+        account.owner.number,
         account.sub,
         wide(account.cash),
         wide(account.basis),
@@ -139,11 +138,16 @@ def dump(state: State) -> bytes:
 def _restore_owners(state: State, rows: list[_OwnerRow]) -> list[Owner]:
     owners: list[Owner] = []
     by_address, by_key, from_bytes = state.owners, state.keys, int.from_bytes
-    for address, (high, bits), secret, keys, exits, acks, posted in rows:
+    ranges = [(vault.first_lane, vault.first_lane + vault.lanes) for vault in state.vaults]
+    for address, (high, bits), secret, keys, exits, acks, leaves in rows:
         window = NonceWindow(high, from_bytes(bits, "big"))
-        owner = Owner(address, len(owners), exits, acks, secret, window)
-        if posted:
-            owner.posted = (tuple(exits), tuple(acks))
+        posted = [
+            (tuple(exits[first:after]), tuple(acks[first:after])) if leaf >= 0 else None
+            for leaf, (first, after) in zip(leaves, ranges, strict=True)
+        ]
+        if not len(exits) == len(acks) == state.lanes:
+            raise ValueError("an owner has an exit and a counter per lane")
+        owner = Owner(address, len(owners), exits, acks, leaves, posted, secret, window)
         for key, scope, expiry_us, revoked, (high, bits) in keys:
             window = NonceWindow(high, from_bytes(bits, "big"))
             record = SessionKey(key, owner, scope, expiry_us, revoked, window)
@@ -161,7 +165,7 @@ def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]
     )
     maker, taker = state.params.fee_tiers[0].maker_ppm, state.params.fee_tiers[0].taker_ppm
     for (
-        leaf,
+        owner_number,
         sub,
         cash,
         basis,
@@ -172,7 +176,7 @@ def _restore_accounts(state: State, rows: list[_AccountRow], owners: list[Owner]
         slots,
         extra,
     ) in rows:
-        owner = owners[leaf]
+        owner = owners[owner_number]
         number = len(accounts)
         account = Account(
             number,
@@ -248,6 +252,7 @@ def restore(payload: bytes) -> State:
         KeyError,
         IndexError,
         UnicodeDecodeError,
+        ProofError,
     ) as error:
         raise NovateError(
             "SNAPSHOT_MALFORMED",
@@ -259,43 +264,38 @@ def restore(payload: bytes) -> State:
 
 
 def rebuild_trees(state: State) -> None:
-    """Fill both trees from the accounts and owners as they are."""
+    """Fill all trees from the accounts and owners as they are."""
     new_trees(state)
-    state.exit_tree.update(
-        ExitLeaf(
-            index=o.leaf_index,
-            owner=o.address,
-            exits=o.posted[0],
-            withdraw_acks=o.posted[1],
-        )
-        for o in state.owners.values()
-        if o.posted is not None
-    )
+    for vault in state.vaults:
+        owners = [owner for owner in state.owners.values() if owner.posted[vault.number]]
+        vault.exit_tree.update(_leaf(owner, vault.number) for owner in owners)
     hash_of_params = params_hash(state.params, state.specs())
     state.state_tree.update(
         (account.number, state_leaf_hash(state, account, hash_of_params)) for account in state.accounts
     )
 
 
+def _leaf(owner: Owner, vault: int) -> ExitLeaf:
+    exits, acks = owner.posted[vault] or ((), ())
+    return ExitLeaf(index=owner.leaves[vault], owner=owner.address, exits=exits, withdraw_acks=acks)
+
+
 def load(payload: bytes, commitment: EpochClosed) -> State:
     """Restore and verify against an epoch's outcome. Raises `NovateError` SNAPSHOT_MISMATCH."""
     state = restore(payload)
-    rebuild_trees(state)
-    found = (
-        state.state_tree.root,
-        state.exit_tree.root,
-        tuple(state.exit_tree.sums),
-        digest(state),
+    try:
+        rebuild_trees(state)
+    except ProofError as error:
+        raise NovateError("SNAPSHOT_MALFORMED", f"no tree holds its leaves ({error}); delete it and replay") from None
+    mine = [(vault.exit_tree.root, vault.exit_tree.sums) for vault in state.vaults]
+    theirs = [(vault.exit_root, vault.exit_sums) for vault in commitment.vaults]
+    checks = (
+        ("state root", state.state_tree.root == commitment.state_root),
+        ("exit root or sums", mine == theirs),
+        ("globals hash", digest(state) == commitment.globals_hash),
     )
-    expected = (
-        commitment.state_root,
-        commitment.exit_root,
-        commitment.exit_sums,
-        commitment.globals_hash,
-    )
-    names = ("state root", "exit root", "exit sums", "globals hash")
-    for name, mine, theirs in zip(names, found, expected, strict=True):
-        if mine != theirs:
+    for name, fine in checks:
+        if not fine:
             raise NovateError(
                 "SNAPSHOT_MISMATCH",
                 f"{name} differs from epoch {commitment.epoch}; delete it and replay",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clearing.core.book import Book, Order
+from clearing.core.vaults import VaultState, lane_of, vaults_of
 from clearing.model import ids
 from clearing.model.commands import Genesis, PlaceTrigger, Surface
 from clearing.model.outcomes import Outcome
 from clearing.model.params import Asset, Instrument, Params, Underlying, underlyings_of
 from proofs.hashtree import StateTree
-from proofs.sumtree import SumTree
 
 if TYPE_CHECKING:
     from clearing.core.risk.array import RiskArray
@@ -63,18 +63,20 @@ class SessionKey(msgspec.Struct, eq=False):
 
 
 class Owner(msgspec.Struct, eq=False):
-    """A wallet: one exit leaf, several accounts. `exits` and `acks` are atoms per lane;
-    `exits` as last committed, `acks` cumulative."""
+    """A wallet: several accounts, one exit leaf per vault. `exits` and `acks` are atoms per lane;
+    `exits` as last committed, `acks` cumulative. Per vault: `leaves`, the leaf's index or -1, and `posted`, its
+    (exits, acks) as last committed."""
 
     address: bytes
-    leaf_index: int
+    number: int
     exits: list[int]
     acks: list[int]
+    leaves: list[int]
+    posted: list[tuple[tuple[int, ...], tuple[int, ...]] | None]
     secret: bytes = bytes(32)
     nonces: NonceWindow = msgspec.field(default_factory=NonceWindow)
     accounts: list[Account] = []
     keys: dict[bytes, SessionKey] = {}
-    posted: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 class Slot:
@@ -259,20 +261,26 @@ class UnderlyingState:
 
 
 class AssetState:
-    """A lane of the vault: its rules, what prices it, and what all accounts hold of it (asset atoms).
+    """A lane: its rules, what prices it, and what its vault holds for the accounts (asset atoms).
 
-    `under` is None for a settlement asset without a price of its own (then it is worth 1). `holders`:
-    account number -> account, of lanes other than the settlement asset's.
+    `settlement` lanes (asset 0 of each `vault`) are one currency: accounts have cash, wherever it lies. `under` is
+    None for a settlement asset without a price of its own (then it is worth 1). `deposited`: all that was ever
+    credited, which is `held` plus what was acknowledged to owners. `holders`: account number -> account, of lanes
+    other than the settlement asset's.
     """
 
-    __slots__ = ("held", "holders", "reference", "spec", "under", "venue")
+    __slots__ = ("deposited", "held", "holders", "lane", "reference", "settlement", "spec", "under", "vault", "venue")
 
     def __init__(self, venue: State, spec: Asset) -> None:
         self.venue = venue
         self.spec = spec
+        self.lane = spec.lane
+        self.vault = next(vault.number for vault in venue.vaults if spec.lane in vault.every_lane)
+        self.settlement = spec.lane in venue.cash_lanes
         self.under: UnderlyingState | None = venue.symbols.get(spec.underlying)
         self.reference: UnderlyingState | None = venue.symbols.get(spec.reference)
         self.held = 0
+        self.deposited = 0
         self.holders: dict[int, Account] = {}
 
 
@@ -344,27 +352,43 @@ class Publisher:
         self.surfaces: dict[tuple[int, int], tuple[Surface, int]] = {}
 
 
+class Forced:
+    """A forced request that waits: where it came from, what it asks (clearing.model.ids.INBOX_*), and the atoms per
+    lane that were acknowledged for it so far."""
+
+    __slots__ = ("amount", "asset", "index", "kind", "paid", "vault")
+
+    def __init__(self, vault: int, index: int, kind: int, asset: int, amount: int, lanes: int) -> None:
+        self.vault = vault
+        self.index = index
+        self.kind = kind
+        self.asset = asset
+        self.amount = amount
+        self.paid = [0] * lanes
+
+
 class State:
     """Everything. `out` collects the outcomes of the entry being applied; `touched` the accounts
     whose margin it changed; `dirty` the accounts whose state leaf the next epoch must renew.
 
-    `holdings` is the vault's settlement asset that belongs to accounts, `assets` (by lane) know the rest.
+    `assets` by lane, over all `vaults`; `lanes` is their number, `cash_lanes` are those of the settlement asset.
     `pending`: proposed parameters and their effective time. `auctions`: accounts whose book is on offer.
     Of the last epoch: `haircut` is the fraction of claims that was lost (1e-12), `coupled` whether members' exits
-    depended on each other, `committed` the parameter hash in its leaves. `cuts`: what members paid in a waterfall and
+    depended on each other, `committed` the parameter hash in its leaves, `split` how the settlement asset lay over the
+    vaults (parts without a common factor). `cuts`: what members paid in a waterfall and
     no outcome says yet (tranche, account, what it held, share). `defaulters`: who was declared in default since the
-    start of the process; a hint for what is due, not part of what is committed.
+    start of the process; a hint for what is due, not part of what is committed. `forced`: requests that wait, by
+    account; `approvals`: hashes that the governor sent in and nobody used. `winding`: why the venue is winding down
+    ("": it is not); `final_epoch`: which epoch carries the payout of everything (0: not paid out yet).
     """
 
     # More attributes than a dict shares between instances: slots keep access as fast as elsewhere.
     __slots__ = (
-        "accounts", "assets", "auctions", "cancel_alls", "committed", "coupled", "cuts", "defaulters", "deployment",
-        "diff_chunks", "dirty",
-        "epoch", "exit_tree", "expiries", "fills_left", "genesis", "haircut", "holdings", "inbox_count", "inbox_hash",
-        "instruments", "keys", "lanes", "next_order_id", "next_rank", "operator_address", "operator_key",
-        "operator_nonces", "orders", "out", "owners", "params", "pending", "portfolios",
-        "publishers", "state_tree", "symbols",
-        "time_us", "touched", "triggers", "underlyings", "user_exits",
+        "accounts", "approvals", "assets", "auctions", "cancel_alls", "cash_lanes", "committed", "coupled", "cuts",
+        "defaulters", "deployment", "dirty", "epoch", "expiries", "fills_left", "final_epoch", "forced", "genesis",
+        "haircut", "instruments", "keys", "lanes", "next_order_id", "next_rank", "operator_address", "operator_key",
+        "operator_nonces", "orders", "out", "owners", "params", "pending", "portfolios", "publishers", "split",
+        "state_tree", "symbols", "time_us", "touched", "triggers", "underlyings", "user_exits", "vaults", "winding",
     )  # fmt: skip
 
     def __init__(self, genesis: Genesis) -> None:
@@ -372,7 +396,9 @@ class State:
         self.deployment = genesis.deployment
         self.params: Params = genesis.params
         self.pending: tuple[Params, int] | None = None
-        self.lanes = len(genesis.vaults[0].tokens)
+        self.vaults: list[VaultState] = vaults_of(genesis.vaults)
+        self.lanes = sum(vault.lanes for vault in self.vaults)
+        self.cash_lanes = tuple(vault.first_lane for vault in self.vaults)
         self.operator_key = genesis.operator_key
         self.operator_address = genesis.operator_address
         self.operator_nonces = NonceWindow()
@@ -395,22 +421,27 @@ class State:
         self.time_us = 0
         self.next_order_id = 1
         self.next_rank = 1
-        self.holdings = 0
         self.user_exits: list[int] = [0] * self.lanes
-        self.inbox_count = 0
-        self.inbox_hash = bytes(32)
+        self.split: tuple[int, ...] = ()
         self.epoch = 0
         self.haircut = 0
         self.coupled = False
         self.committed = b""
-        self.exit_tree: SumTree
         self.state_tree: StateTree
-        self.diff_chunks: list[bytes] = []
         self.out: list[Outcome] = []
         self.touched: dict[int, Account] = {}
         self.dirty: dict[int, Account] = {}
         self.fills_left = 0
+        self.forced: dict[int, list[Forced]] = {}
+        self.approvals: list[bytes] = []
+        self.winding = ""
+        self.final_epoch = 0
         self.furnish(underlyings_of(self.params, genesis.instruments), genesis.instruments)
+
+    @property
+    def wound(self) -> bool:
+        """Is everything paid out, for good?"""
+        return self.final_epoch > 0
 
     def furnish(self, underlyings: Iterable[Underlying], instruments: Iterable[Instrument]) -> None:
         """Fresh underlyings, assets and markets, in the order given; whatever was there is forgotten."""
@@ -425,7 +456,16 @@ class State:
     def asset_rules(self, lane: int) -> Asset:
         """The rules in force; an asset without any is held and paid out, and counts for nothing."""
         found = (asset for asset in self.params.assets if asset.lane == lane)
-        return next(found, Asset(lane, "", "", maintenance_haircut_ppm=ids.PPM if lane else 0))
+        return next(found, Asset(lane, "", "", maintenance_haircut_ppm=0 if lane in self.cash_lanes else ids.PPM))
+
+    @property
+    def holdings(self) -> int:
+        """The settlement asset that belongs to accounts, over all vaults, atoms."""
+        return sum(self.assets[lane].held for lane in self.cash_lanes)
+
+    def lane_of(self, vault: int, asset: int) -> int | None:
+        """The lane of a vault's asset, or None when there is no such vault or asset."""
+        return lane_of(self, vault, asset)
 
     def add_underlying(self, spec: Underlying) -> UnderlyingState:
         state = UnderlyingState(spec)

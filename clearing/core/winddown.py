@@ -9,8 +9,9 @@ integers, all divisions floor, the dust is the house's:
    pledged to the default fund, gains since the last epoch, all positive claims; each pro rata.
 3. What is left of the positive claims is worth at most V[S] + value(K). Members are paid from V[S] first, the house
    last; the house takes the pool first, and only what lacks is paid to members in kind, pro rata.
-4. The settlement asset is paid from each lane that holds it in proportion to what lies there (one vault has one
-   such lane); collateral is paid where it lies.
+4. The settlement asset is paid from each vault in proportion to what lies there; collateral is paid where it lies. A
+   vault that is lost thus costs everyone the same fraction of their settlement claim, and its own depositors their
+   collateral there.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from clearing.model.ids import UNIT
 
 
 class Lane(NamedTuple):
-    """An asset of a vault: what lies there, and settlement atoms per asset atom (`above` / `below`; 0 without a
+    """An asset of one vault: what lies there, and settlement atoms per asset atom (`above` / `below`; 0 without a
     price). `order` is the order of seizure."""
 
     holdings: int

@@ -69,7 +69,8 @@ class Withdraw(_Wire, frozen=True, tag=4):
 
 
 class Transfer(_Wire, frozen=True, tag=5):
-    """To a sub-account of the same owner, opened on first use; `asset` is a lane of the vault."""
+    """To a sub-account of the same owner, opened on first use; `asset` is a lane of the deployment (vault 0's
+    assets first), any lane of the settlement asset meaning cash."""
 
     to_sub: int
     amount_atoms: int
@@ -97,7 +98,8 @@ class PlaceTrigger(_Wire, frozen=True, tag=6):
 
 
 class SetMarginMode(_Wire, frozen=True, tag=7):
-    """ids.STANDARD or ids.PORTFOLIO; initial margin must hold under the new one."""
+    """ids.STANDARD or ids.PORTFOLIO; initial margin must hold under the new one. Stands alone in its batch: it may
+    build the risk arrays of all underlyings."""
 
     mode: int
 
@@ -178,7 +180,7 @@ class Liquidate(_Wire, frozen=True, tag=3):
 
 
 class CloseEpoch(_Wire, frozen=True, tag=4):
-    """`l1_blocks`: per vault, (number, hash) of a final L1 block."""
+    """`l1_blocks`: per vault of genesis, (number, hash) of a final L1 block; (0, zero) for a frozen one."""
 
     epoch: int
     l1_blocks: tuple[tuple[int, bytes], ...]
@@ -256,6 +258,71 @@ class ChargeInterest(_Wire, frozen=True, tag=16):
     """Settle interest of borrowers, as many as fit, by account number."""
 
 
+class FreezeVault(_Wire, frozen=True, tag=17):
+    """The chain says that a vault is frozen, with the escape header of `epoch` (0: there is none).
+
+    From then on nothing goes in or out through that vault, and no epoch closes until its escape is settled.
+    """
+
+    vault: int
+    epoch: int
+
+
+class EscapeLeaf(_Wire, frozen=True):
+    """An exit leaf as the escape header holds it: atoms per asset of that vault."""
+
+    index: int
+    owner: bytes
+    exits: tuple[int, ...]
+    acks: tuple[int, ...]
+
+
+class EscapeLeaves(_Wire, frozen=True, tag=18):
+    """Leaves of the escape header, ascending by index; several commands make the whole tree."""
+
+    vault: int
+    leaves: tuple[EscapeLeaf, ...]
+
+
+class EscapeDeposits(_Wire, frozen=True, tag=19):
+    """Messages that were consumed here after the escape header and that the vault therefore refunds, in order."""
+
+    vault: int
+    messages: tuple[ConsumeInbox, ...]
+
+
+class SettleEscape(_Wire, frozen=True, tag=20):
+    """Debit everything that the frozen vault pays out, once the leaves give the escape header's root and the
+    messages its rolling hash."""
+
+    vault: int
+
+
+class RunForced(_Wire, frozen=True, tag=21):
+    """One bounded step of the oldest forced exit that waits on the account."""
+
+    account: int
+
+
+class StartWindDown(_Wire, frozen=True, tag=22):
+    """Halt for good: from now on orders end, positions close at the mark, everyone is paid out."""
+
+    reason: str
+
+
+class RunWindDown(_Wire, frozen=True, tag=23):
+    """The next bounded step: cancel, close at the mark, then acknowledge what everyone is owed."""
+
+
+class ReleaseHouse(_Wire, frozen=True, tag=24):
+    """Pay house money out to the treasury's leaf; only as a governance message approved it."""
+
+    account: int
+    vault: int
+    asset: int
+    amount_atoms: int
+
+
 OperatorCommand = (
     ConsumeInbox
     | FundingTick
@@ -274,6 +341,14 @@ OperatorCommand = (
     | Deleverage
     | ProposeParams
     | ChargeInterest
+    | FreezeVault
+    | EscapeLeaves
+    | EscapeDeposits
+    | SettleEscape
+    | RunForced
+    | StartWindDown
+    | RunWindDown
+    | ReleaseHouse
 )
 
 
@@ -304,9 +379,15 @@ class RevokeKey(_Wire, frozen=True, tag=1):
 
 
 class Vault(_Wire, frozen=True):
+    """One chain's vault. Asset 0 of every vault is the settlement asset. `attestors`: addresses, ascending, of
+    whom `threshold` sign each header; `governor`: who alone may send governance messages (empty: nobody)."""
+
     chain_id: int
     address: bytes
     tokens: tuple[bytes, ...]
+    attestors: tuple[bytes, ...] = ()
+    threshold: int = 0
+    governor: bytes = b""
 
 
 class Genesis(_Wire, frozen=True, tag=0):

@@ -20,7 +20,9 @@ MAX_OPEN_NOTIONAL_ATOMS: Final = 2**60
 MAX_TIME_US: Final = 2**63 - 1
 DAY_US: Final = 86_400_000_000
 YEAR_US: Final = 365 * DAY_US
+# Assets of one vault, and vaults of a deployment: holdings of all lanes together stay far below 2^63 atoms.
 MAX_LANES: Final = 4
+MAX_VAULTS: Final = 4
 
 BUY: Final = 0
 SELL: Final = 1
@@ -73,6 +75,9 @@ TRANCHE_GAINS: Final = 4
 TRANCHE_ADL: Final = 5
 
 INBOX_DEPOSIT: Final = 1
+INBOX_FORCED_WITHDRAWAL: Final = 2
+INBOX_FORCED_EXIT: Final = 3
+INBOX_GOVERNANCE: Final = 4
 
 MAX_COMMANDS_PER_BATCH: Final = 50
 MAX_ENVELOPE_BYTES: Final = 8_192

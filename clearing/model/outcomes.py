@@ -66,10 +66,12 @@ class MarginChanged(_Wire, frozen=True, tag=5):
 
 
 class AccountOpened(_Wire, frozen=True, tag=6):
+    """`owner_number`: the owner's, dense in the order of first deposits. (Leaves are given per vault by an epoch.)"""
+
     account: int
     owner: bytes
     sub: int
-    leaf_index: int
+    owner_number: int
 
 
 class Deposited(_Wire, frozen=True, tag=7):
@@ -159,25 +161,33 @@ class PositionTransferred(_Wire, frozen=True, tag=16):
     price_atoms: int
 
 
-class EpochClosed(_Wire, frozen=True, tag=17):
-    """The commitment: everything of the header that the reducer knows. `shortfall_atoms`: debts that no collateral
-    covers; `failing_accounts`: members' accounts below maintenance, so that a skipped liquidation shows."""
+class VaultEpoch(_Wire, frozen=True):
+    """One vault's part of an epoch. `live` is False once the vault is frozen: then no header is made for it."""
 
-    epoch: int
-    state_root: bytes
     exit_root: bytes
     exit_sums: tuple[int, ...]
     inbox_count: int
     inbox_hash: bytes
-    marks_hash: bytes
-    params_hash: bytes
     diff_hash: bytes
-    globals_hash: bytes
     l1_number: int
     l1_hash: bytes
+    live: bool
+
+
+class EpochClosed(_Wire, frozen=True, tag=17):
+    """The commitment: everything of the headers that the reducer knows. `shortfall_atoms`: debts that no
+    collateral covers; `failing_accounts`: members' accounts below maintenance, so that a skipped liquidation
+    shows; `vaults`: by number."""
+
+    epoch: int
+    state_root: bytes
+    marks_hash: bytes
+    params_hash: bytes
+    globals_hash: bytes
     shortfall_atoms: int
     scenarios_hash: bytes
     failing_accounts: int
+    vaults: tuple[VaultEpoch, ...]
 
 
 class OperatorRotated(_Wire, frozen=True, tag=18):
@@ -397,6 +407,67 @@ class CancelAllScheduled(_Wire, frozen=True, tag=44):
     at_us: int
 
 
+class ForcedRequested(_Wire, frozen=True, tag=46):
+    """A forced withdrawal (kind 2) or exit (kind 3) was taken from a vault's inbox and waits to be carried out."""
+
+    account: int
+    vault: int
+    index: int
+    kind: int
+    asset: int
+    amount_atoms: int
+
+
+class ForcedDone(_Wire, frozen=True, tag=47):
+    """The request is fulfilled: `paid_atoms` per lane of the deployment were acknowledged in the course of it."""
+
+    account: int
+    vault: int
+    index: int
+    paid_atoms: tuple[int, ...]
+
+
+class GovernanceApproved(_Wire, frozen=True, tag=48):
+    """The governor approved what hashes to `action`: it may be proposed from now on, once."""
+
+    vault: int
+    index: int
+    action: bytes
+
+
+class VaultFrozen(_Wire, frozen=True, tag=49):
+    vault: int
+    epoch: int
+
+
+class EscapeSettled(_Wire, frozen=True, tag=50):
+    """What a frozen vault pays out was debited: `debited_atoms` per asset of that vault, from `owners` owners."""
+
+    vault: int
+    epoch: int
+    owners: int
+    debited_atoms: tuple[int, ...]
+
+
+class WindDownStarted(_Wire, frozen=True, tag=51):
+    reason: str
+
+
+class WindDownDone(_Wire, frozen=True, tag=52):
+    """Everything that was owed is acknowledged, atoms per lane; the epoch that carries it is the last."""
+
+    paid_atoms: tuple[int, ...]
+
+
+class PositionClosed(_Wire, frozen=True, tag=53):
+    """A position was closed at the mark in the wind-down."""
+
+    account: int
+    instrument: int
+    size_lots: int
+    price_atoms: int
+
+
 Outcome = (
     Rejected
     | OrderPlaced
@@ -444,4 +515,12 @@ Outcome = (
     | AssetTransferred
     | CancelAllScheduled
     | PledgeDrawn
+    | ForcedRequested
+    | ForcedDone
+    | GovernanceApproved
+    | VaultFrozen
+    | EscapeSettled
+    | WindDownStarted
+    | WindDownDone
+    | PositionClosed
 )

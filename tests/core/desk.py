@@ -114,7 +114,7 @@ def open_account(state: State, cash: int, mode: int = ids.STANDARD) -> Account:
     """The next account; the first three are the house's."""
     tier = state.params.fee_tiers[0]
     number = len(state.accounts)
-    owner = Owner(number.to_bytes(20, "big"), number, [0] * state.lanes, [0] * state.lanes)
+    owner = Owner(number.to_bytes(20, "big"), number, [0] * state.lanes, [0] * state.lanes, [-1], [None])
     account = Account(number, owner, 0, tier.maker_ppm, tier.taker_ppm, cash)
     account.mode = mode
     account.set_plain()

@@ -197,7 +197,7 @@ class Ledger:
         assert self.open == {order.order_id: order.open_lots for order in state.orders.values()}
         assert self.triggers == {trigger.order_id: trigger.lots for trigger in state.triggers.values()}
         assert self.auctions == list(state.auctions)
-        kept = [state.holdings, *(asset.held for asset in state.assets[1:])]
+        kept = [asset.held for asset in state.assets]
         for lane in range(state.lanes):
             gone = sum(atoms for (_, other), atoms in self.withdrawn.items() if other == lane)
             assert kept[lane] == self.deposited[lane] - gone, f"holdings of lane {lane}"

@@ -321,7 +321,6 @@ def batch(world: Watched, rng: random.Random) -> None:
         world.order(rng.randrange(2), grid(inst, inst.mark * rng.uniform(0.98, 1.02)), lots, inst.id),
         c.Withdraw(0, rng.randrange(5), rng.randrange(10**9)),
         c.CancelAll(0),
-        c.SetMarginMode(rng.randrange(3)),
         c.Transfer(rng.randrange(4), rng.randrange(10**9), rng.randrange(4)),
         world.order(rng.randrange(2), grid(inst, inst.mark * rng.uniform(0.98, 1.02)), lots, inst.id),
         c.PledgeDefaultFund(rng.randrange(-(10**9), 10**9)),

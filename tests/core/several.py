@@ -7,13 +7,9 @@ dollar token has a price of its own (underlying 4), so that it may lose its peg.
 
 from __future__ import annotations
 
-from clearing.core.invariants import check, check_books
-from clearing.core.snapshot import dump
 from clearing.core.state import Account
 from clearing.model import commands as c
-from clearing.model.codec import encode, encode_entry
-from clearing.model.errors import InvariantViolation
-from clearing.model.outcomes import EpochClosed, Outcome
+from clearing.model.outcomes import Outcome
 from clearing.model.params import Asset, Borrowing, FeeTier, OracleRules, Params, Underlying
 from tests.core import venue as v
 
@@ -60,36 +56,6 @@ class Several(v.Venue):
         super().__init__(rules or params(), tokens=TOKENS)
         if priced:
             self.oracle(PRICES)
-
-    def submit(self, raw: bytes, check_invariants: bool = True) -> list[Outcome]:
-        """As the base has it, with exits of every lane."""
-        envelope, body = v.admitted(raw)
-        out = self.reducer.apply(self.now_us, envelope, body)
-        encode_entry(len(self.journal), self.now_us, raw, out)
-        self.journal.append(v.Recorded(self.now_us, raw, encode(out)))
-        if check_invariants:
-            check(self.state)
-            check_books(self.state)
-        if out and isinstance(out[-1], EpochClosed):
-            self.check_exits()
-            self.snapshots.append((len(self.journal), dump(self.state), out[-1]))
-        return out
-
-    def check_exits(self) -> None:
-        """Directly after an epoch: the exits of each lane sum to what the vault holds in it."""
-        state = self.state
-        owners = list(state.owners.values())
-        held = [state.holdings, *(asset.held for asset in state.assets[1:])]
-        for lane in range(state.lanes):
-            exits = sum(owner.exits[lane] for owner in owners)
-            acks = sum(owner.acks[lane] for owner in owners)
-            if exits != held[lane] or state.exit_tree.sums[lane] != exits + acks:
-                raise InvariantViolation("EXITS_WRONG", f"lane {lane}: exits {exits}, holdings {held[lane]}")
-        for owner in owners:
-            if min(owner.exits) < 0 or owner.posted != (tuple(owner.exits), tuple(owner.acks)):
-                raise InvariantViolation("EXITS_WRONG", f"leaf {owner.leaf_index} is {owner.exits}")
-        if v.rebuilt_root(state) != state.state_tree.root:
-            raise InvariantViolation("EXITS_WRONG", "a state leaf is out of date")
 
     def give(self, name: str, **amounts: int) -> Account:
         """Deposits by asset name, and a session key: ready to act."""

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from clearing.core import assets
 from clearing.core.margin import assess, headroom
 from clearing.core.state import AssetState, State
+from clearing.core.vaults import vaults_of
+from clearing.model.commands import Vault
 from clearing.model.ids import MAX_HOLDINGS_ATOMS, PPM, UNIT
 from clearing.model.params import Asset
 from tests.core import several as s
@@ -34,6 +36,8 @@ def asset_of(index: int, reference: int, spec: Asset, dollar: int = v.USD, lots:
         symbols={"X": under(index, lots), "R": under(reference, 100), "USD": under(dollar, 1)},
         params=SimpleNamespace(oracle_max_age_us=60),
         time_us=0,
+        vaults=vaults_of((Vault(1, bytes(20), (bytes(20),) * 2),)),
+        cash_lanes=(0,),
     )
     cash = AssetState(venue, Asset(0, "USD", "USD"))
     asset = AssetState(venue, spec)

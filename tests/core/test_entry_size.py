@@ -12,8 +12,8 @@ import pytest
 
 from clearing.core import adl, liquidation, waterfall
 from clearing.core.margin import headroom
+from clearing.model import bounds, ids
 from clearing.model import commands as c
-from clearing.model import ids
 from clearing.model import outcomes as o
 from clearing.model.codec import encode, encode_entry
 from clearing.model.params import FeeTier, Instrument, Ladder, Params
@@ -140,6 +140,17 @@ def test_a_members_widest_entry_fits() -> None:
     outcomes += [realistic] * 300
     outcomes += [MARGIN] * 301
     encode_entry(2**40, v.START_US, envelope, outcomes)
+
+
+def test_building_every_array_fits_and_is_asked_for_once_in_a_batch() -> None:
+    """A change of margin mode may build the arrays of all underlyings, and so may new parameters."""
+    arrays: list[o.Outcome] = [o.RiskArrayBuilt(2**32 - 1, b"\xff" * 32, b"\xff" * 32)] * bounds.MAX_UNDERLYINGS
+    adapted: list[o.Outcome] = [o.MarginAdapted(2**32 - 1, WIDEST, WIDEST, WIDEST)] * bounds.MAX_UNDERLYINGS
+    encode_entry(2**40, v.START_US, bytes(ids.MAX_ENVELOPE_BYTES), arrays + adapted)
+    venue = v.Venue()
+    venue.fund("ann", v.USD)
+    commands = [c.SetMarginMode(at % 2) for at in range(1, 51)]
+    assert v.refusal(venue, venue.batch("ann", commands, venue.account("ann").number)) == "BATCH_SIZE"
 
 
 @pytest.mark.parametrize("orders", [0, 20, 500, 1_000])

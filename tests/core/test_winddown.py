@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clearing.core import waterfall
 from clearing.core.margin import equity
 from clearing.core.winddown import Claim, Lane, Payouts, allocate, cover
 from clearing.model import commands as c
@@ -278,6 +279,21 @@ def test_only_gains_are_gains() -> None:
     venue.do("ann", c.Withdraw(0, 0, 540))
     account = venue.account("ann")
     assert (equity(account), equity(account) - account.basis) == (10, 10)
+
+
+@settings(max_examples=40, deadline=None)
+@given(gains=st.integers(-900, 900), moves=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 1_500)), max_size=8))
+def test_no_transfer_hides_a_gain_or_makes_one(gains: int, moves: list[tuple[int, int]]) -> None:
+    """Between two accounts of one owner, what was gained since the epoch stays a gain to the atom: nobody is out of the
+    waterfall's reach by moving house."""
+    venue = v.Venue()
+    venue.fund("ann", 1_000)
+    venue.do("ann", c.Transfer(1, 1))
+    venue.account("ann").basis -= gains  # as if so much had been earned (or lost) since the epoch
+    for sub, amount in moves:
+        venue.do("ann", c.Transfer(1 - sub, amount), sub=sub)
+    gained = [waterfall.gain(account) for account in venue.owner_accounts("ann")]
+    assert sum(gained) == max(0, min(gains, 999))
 
 
 @settings(max_examples=60)

@@ -24,7 +24,7 @@ from eth_account import Account as Wallet
 from clearing.core.invariants import check, check_books
 from clearing.core.leaves import state_leaf_hash
 from clearing.core.margin import equity
-from clearing.core.reducer import Reducer
+from clearing.core.reducer import RULES_VERSION, Reducer
 from clearing.core.snapshot import dump
 from clearing.core.state import Account, State
 from clearing.model import commands as c
@@ -35,6 +35,7 @@ from clearing.model.outcomes import EpochClosed, Outcome, Rejected
 from clearing.model.params import Instrument, Params, params_hash
 from clearing.model.signature import public_key_of, sign, sign_owner, verify
 from proofs.hashtree import StateTree
+from proofs.leaf import ExitLeaf
 
 START_US = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -123,16 +124,21 @@ def genesis(
     instruments: tuple[Instrument, ...] = INSTRUMENTS,
     publishers: int = 1,
     tokens: tuple[str, ...] = ("usd token",),
+    more_vaults: tuple[tuple[str, ...], ...] = (),
 ) -> c.Genesis:
-    """A genesis of one vault, and publishers named publisher/0, publisher/1, ..."""
+    """A genesis of one vault (one more per further tuple of tokens); publishers are publisher/0, publisher/1, ..."""
+    vaults = [
+        c.Vault(31_337 + number, address_of(f"vault/{number}" if number else "vault"), tuple(map(address_of, names)))
+        for number, names in enumerate((tokens, *more_vaults))
+    ]
     return c.Genesis(
-        rules_version=2,
+        rules_version=RULES_VERSION,
         deployment=hashlib.sha256(b"test deployment").digest(),
         origin="novate.test",
         operator_key=public_key_of(seed_of("operator")),
         operator_address=address_of("operator"),
         treasury=address_of("treasury"),
-        vaults=(c.Vault(31_337, address_of("vault"), tuple(address_of(t) for t in tokens)),),
+        vaults=tuple(vaults),
         publishers=tuple(public_key_of(seed_of(f"publisher/{i}")) for i in range(publishers)),
         instruments=instruments,
         params=params or Params(),
@@ -148,9 +154,11 @@ class Venue:
         instruments: tuple[Instrument, ...] = INSTRUMENTS,
         publishers: int = 1,
         tokens: tuple[str, ...] = ("usd token",),
+        more_vaults: tuple[tuple[str, ...], ...] = (),
+        chosen: c.Genesis | None = None,
     ) -> None:
         self.now_us = START_US
-        self.genesis = genesis(params, instruments, publishers, tokens)
+        self.genesis = chosen or genesis(params, instruments, publishers, tokens, more_vaults)
         self.deployment = self.genesis.deployment
         self.reducer = Reducer(self.genesis)
         self.journal: list[Recorded] = []
@@ -200,11 +208,19 @@ class Venue:
         batch = c.OperatorBatch(self.deployment, self.nonce("operator"), commands)
         return self.submit(sign(batch, self.operator_seed))
 
-    def deposit(self, name: str, atoms: int, kind: int = ids.INBOX_DEPOSIT, asset: int = 0) -> list[Outcome]:
-        """The next inbox message; by default a deposit of `atoms` for the wallet of `name`."""
-        index = self.state.inbox_count
+    def deposit(
+        self,
+        name: str,
+        atoms: int,
+        kind: int = ids.INBOX_DEPOSIT,
+        asset: int = 0,
+        vault: int = 0,
+        data: bytes = bytes(32),
+    ) -> list[Outcome]:
+        """A vault's next inbox message; by default a deposit of `atoms` for the wallet of `name`."""
+        index = self.state.vaults[vault].inbox_count
         owner = address_of(name)
-        return self.operator(c.ConsumeInbox(0, index, kind, owner, asset, atoms, self.now_us // SECOND, bytes(32)))
+        return self.operator(c.ConsumeInbox(vault, index, kind, owner, asset, atoms, self.now_us // SECOND, data))
 
     def oracle(
         self,
@@ -237,7 +253,8 @@ class Venue:
 
     def close_epoch(self) -> EpochClosed:
         epoch = self.state.epoch + 1
-        out = self.operator(c.CloseEpoch(epoch, ((epoch * 10, hashlib.sha256(b"l1 %d" % epoch).digest()),)))
+        block, none = (epoch * 10, hashlib.sha256(b"l1 %d" % epoch).digest()), (0, bytes(32))
+        out = self.operator(c.CloseEpoch(epoch, tuple(block if vault.live else none for vault in self.state.vaults)))
         closed = out[-1]
         assert isinstance(closed, EpochClosed), f"the epoch was refused: {out}"
         return closed
@@ -363,18 +380,28 @@ def refusal(venue: Venue, raw: bytes) -> str:
 def check_exits(state: State) -> None:
     """Directly after an epoch: the leaves, their sums and the holdings agree to the atom, and the
     trees that were updated leaf by leaf are those that all accounts and owners give from nothing."""
-    exits = sum(owner.exits[0] for owner in state.owners.values())
-    acks = sum(owner.acks[0] for owner in state.owners.values())
-    problems = [
-        (exits == state.holdings, f"exits sum to {exits}, holdings are {state.holdings}"),
-        (tuple(state.exit_tree.sums) == (exits + acks,), f"tree sums {state.exit_tree.sums}, {exits + acks}"),
-        (all(o.exits[0] >= 0 for o in state.owners.values()), "an exit is negative"),
-        (
-            all(o.posted == (tuple(o.exits), tuple(o.acks)) for o in state.owners.values()),
-            "a leaf is not what was last posted",
-        ),
-        (rebuilt_root(state) == state.state_tree.root, "a state leaf is out of date"),
-    ]
+    owners = list(state.owners.values())
+    problems = [(rebuilt_root(state) == state.state_tree.root, "a state leaf is out of date")]
+    for lane, asset in enumerate(state.assets):
+        exits = [owner.exits[lane] for owner in owners]
+        problems += [
+            (sum(exits) == asset.held, f"lane {lane}: exits sum to {sum(exits)}, holdings are {asset.held}"),
+            (min(exits) >= 0, "an exit is negative"),
+        ]
+    for vault in state.vaults:
+        sums = tuple(sum(owner.exits[lane] + owner.acks[lane] for owner in owners) for lane in vault.every_lane)
+        problems.append((vault.exit_tree.sums == sums, f"tree sums {vault.exit_tree.sums}, {sums} are owed"))
+        tree = vault.new_tree()
+        for owner in owners:
+            first, after = vault.first_lane, vault.first_lane + vault.lanes
+            mine = tuple(owner.exits[first:after]), tuple(owner.acks[first:after])
+            leaf = owner.leaves[vault.number]
+            owed = any(map(any, mine))
+            problems.append((leaf >= 0 or not owed, "an owner is owed something and has no leaf"))
+            problems.append((owner.posted[vault.number] == (mine if leaf >= 0 else None), "a leaf is out of date"))
+            if leaf >= 0:
+                tree.update([ExitLeaf(leaf, owner.address, *mine)])
+        problems.append((tree.root == vault.exit_tree.root, f"the exit tree of vault {vault.number} is out of date"))
     for fine, what in problems:
         if not fine:
             raise InvariantViolation("EXITS_WRONG", what)

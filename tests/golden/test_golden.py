@@ -33,13 +33,14 @@ ROOT = Path(__file__).parent.parent.parent
 # The risk engine's are in tests/core (one file per subject) and in the scenarios.
 COMMANDS_ELSEWHERE = {
     "BidAuction", "ChargeInterest", "Deleverage", "DelistInstrument", "HaltMarket", "ListInstrument", "PlaceTrigger",
-    "PledgeDefaultFund", "ProposeLiquidation", "ProposeParams", "ResolveDeficit", "RunTriggers", "ScheduleCancelAll",
-    "SetMarginMode", "SettleExpiry",
+    "PledgeDefaultFund", "ProposeLiquidation", "ProposeParams", "ResolveDeficit", "RunTriggers",
+    "ScheduleCancelAll", "SetMarginMode", "SettleExpiry",
 }  # fmt: skip
 OUTCOMES_ELSEWHERE = {
-    "AssetTransferred", "AuctionEnded", "AuctionFilled", "AuctionStarted", "CancelAllScheduled", "CollateralSeized",
-    "DefaultFundPledged", "Deleveraged", "ExpiryPriced", "GainHaircut", "InstrumentDelisted", "InstrumentListed",
-    "InterestCharged", "MarginAdapted", "MarginModeSet", "ParamsChanged", "ParamsProposed", "PledgeDrawn",
+    "AssetTransferred", "AuctionEnded", "AuctionFilled", "AuctionStarted", "BreakerChanged", "CancelAllScheduled",
+    "CollateralSeized", "DefaultFundPledged", "Deleveraged", "ExpiryPriced", "GainHaircut", "GovernanceApproved",
+    "InstrumentDelisted", "InstrumentListed", "InterestCharged", "MarginAdapted", "MarginModeSet", "ParamsChanged",
+    "ParamsProposed", "PledgeDrawn",
     "PositionSettled", "RiskArrayBuilt", "SurfaceAccepted", "TrancheDrawn", "TriggerFired", "TriggerPlaced",
 }  # fmt: skip
 CODES_ELSEWHERE = {
@@ -48,7 +49,7 @@ CODES_ELSEWHERE = {
     "MARKET_HALTED", "NOTHING_TO_RESOLVE", "NOT_EXPIRED", "NO_AUCTION", "NO_TRIGGERS", "ORACLE_CONFIDENCE",
     "ORACLE_DIVERGED", "ORACLE_OFF_TREND", "OUTSIDE_PRICE_BAND", "PARAMS_NOTICE", "PARAMS_OUT_OF_BOUNDS",
     "PARAMS_VERSION", "PLEDGE_LOCKED", "SHARE_TOO_SMALL", "TOO_MANY_ORDERS", "TOO_MANY_POSITIONS",
-    "TRANCHE_NOT_EMPTY", "TRIGGERS_PENDING", "TRIGGER_ALREADY_REACHED",
+    "TRANCHE_NOT_EMPTY", "TRIGGERS_PENDING", "TRIGGER_ALREADY_REACHED", "NOT_APPROVED",
 }  # fmt: skip
 
 
@@ -90,12 +91,13 @@ def test_replay_gives_every_byte_and_every_root(entries: list[bytes], roots: dic
         closed = decode_entry(entries[epoch["seq"]]).outcomes[-1]
         assert isinstance(closed, o.EpochClosed)
         assert log.root(leaves[: epoch["seq"] + 1]).hex() == epoch["journal_root"]
-        for name in ("state_root", "exit_root", "inbox_hash", "marks_hash", "params_hash", "globals_hash"):
+        for name in ("state_root", "marks_hash", "params_hash", "globals_hash"):
             assert getattr(closed, name).hex() == epoch[name]
-        assert list(closed.exit_sums) == epoch["exit_sums"]
+        assert [golden.shown(part) for part in closed.vaults] == epoch["vaults"]
         assert closed.shortfall_atoms == epoch["shortfall_atoms"]
     assert state.state_tree.root.hex() == roots["epochs"][-1]["state_root"]
-    assert state.exit_tree.root.hex() == roots["epochs"][-1]["exit_root"]
+    last = roots["epochs"][-1]["vaults"]
+    assert [vault.exit_tree.root.hex() for vault in state.vaults] == [part["exit_root"] for part in last]
 
 
 def test_the_journal_is_made_again_to_the_byte(entries: list[bytes], roots: dict[str, Any]) -> None:
@@ -113,7 +115,7 @@ def test_it_shows_every_command_outcome_and_reason(entries: list[bytes], roots: 
     assert {t.__name__ for t in [*commands, c.Genesis, c.OracleUpdate]} == (set(seen["commands"]) | COMMANDS_ELSEWHERE)
     assert {t.__name__ for t in get_args(o.Outcome)} == set(seen["outcomes"]) | OUTCOMES_ELSEWHERE
     assert set(REJECTIONS) - set(seen["codes"]) == CODES_ELSEWHERE
-    reasons = {"USER", "IOC", "STP", "EXPIRED", "REDUCE_ONLY", "LIQUIDATION", "FILL_LIMIT"}
+    reasons = {"USER", "IOC", "STP", "EXPIRED", "REDUCE_ONLY", "LIQUIDATION", "FILL_LIMIT", "FORCED"}
     assert set(seen["reasons"]) == reasons
     assert len(entries) > 300 and len(roots["epochs"]) >= 6
     assert any(epoch["shortfall_atoms"] for epoch in roots["epochs"])

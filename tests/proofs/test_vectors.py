@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from proofs.errors import EncodingError
+from proofs.header import attestors_hash, peers_hash
 from tools import vectors as tool
 
 VECTORS = json.loads(tool.PATH.read_text())
@@ -172,3 +174,32 @@ def test_the_state_leaf_and_its_path_are_the_protocols() -> None:
         pair = [node, bytes.fromhex(sibling)]
         node = digest(b"\x01", *(reversed(pair) if account >> height & 1 else pair))
     assert node.hex() == found["root"]
+
+
+@pytest.mark.parametrize("case", VECTORS["peers"], ids=lambda case: f"{len(case['previous'])} vaults")
+def test_a_header_names_every_other_vaults_previous_one(case: dict[str, Any]) -> None:
+    """By number, so that two peers cannot be exchanged; alone there is nothing to name."""
+    previous = [bytes.fromhex(value) for value in case["previous"]]
+    for row in case["hashes"]:
+        mine = int(row["vault"])
+        others = [bytes([at]) + value for at, value in enumerate(previous) if at != mine]
+        expected = digest(b"novate/peers/v1", *others) if others else bytes(32)
+        assert expected.hex() == row["hash"]
+
+
+@pytest.mark.parametrize("row", VECTORS["attestors"], ids=lambda row: f"{row['threshold']} of {len(row['addresses'])}")
+def test_the_attestors_hash_covers_threshold_and_addresses(row: dict[str, Any]) -> None:
+    addresses = [bytes.fromhex(value) for value in row["addresses"]]
+    packed = bytes([int(row["threshold"]), len(addresses)]) + b"".join(addresses)
+    assert (digest(b"novate/attestors/v1", packed) if addresses else bytes(32)).hex() == row["hash"]
+
+
+def test_what_no_deployment_has_is_not_hashed() -> None:
+    """Unordered or repeated attestors, wrong widths, a vault that is not among those given."""
+    one, two = bytes([1]) * 20, bytes([2]) * 20
+    for threshold, attestors in ((1, [two, one]), (1, [one, one]), (1, [one[:19]]), (256, [one]), (-1, [one])):
+        with pytest.raises(EncodingError):
+            attestors_hash(threshold, attestors)
+    for vault, previous in ((1, [bytes(32)]), (-1, [bytes(32)] * 2), (0, [bytes(32), b""]), (0, [])):
+        with pytest.raises(EncodingError):
+            peers_hash(vault, previous)

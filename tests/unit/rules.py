@@ -52,7 +52,7 @@ BANNED_IMPORTS: dict[str, str] = {
     **dict.fromkeys(["threading", "asyncio", "concurrent", "multiprocessing", "queue", "signal"], _THREADS),
     **dict.fromkeys(["os", "io", "pathlib", "shutil", "socket", "subprocess", "logging"], _WORLD),
     **dict.fromkeys(["importlib", "locale", "platform"], _WORLD),
-    **dict.fromkeys(["math", "cmath", "statistics", "decimal"], _FLOAT + "; from math only isqrt is allowed"),
+    **dict.fromkeys(["math", "cmath", "statistics", "decimal"], _FLOAT + "; from math only gcd and isqrt are allowed"),
 }
 
 BANNED_CALLS: dict[str, str] = {
@@ -87,6 +87,7 @@ _KERNEL_NUMPY = frozenset(
     "subtract where".split()
 )
 _KERNEL_MATH = frozenset({"frexp", "isqrt", "ldexp", "sqrt"})
+_EXACT_MATH = frozenset({"gcd", "isqrt"})
 _KERNEL_METHODS = frozenset({"sum", "prod", "cumsum", "cumprod", "mean", "std", "var", "dot", "trace"})
 _SET_ORDER = (
     "the order of a set changes with PYTHONHASHSEED, and so would outcomes and roots; use a dict (insertion "
@@ -157,8 +158,8 @@ def _impurities(node: ast.AST, scope: _Scope, strict_sets: bool) -> Iterator[tup
             yield "global", "state outside State is not in the journal or in snapshots; keep it in State"
         case ast.Attribute(value=ast.Name(id="np" | "numpy"), attr=attr) if attr in _NUMPY_FLOATS:
             yield "float", f"numpy's {attr} computes in floats: {_FLOAT}"
-        case ast.Attribute(value=ast.Name(id="math"), attr=attr) if attr != "isqrt":
-            yield "float", f"math.{attr} computes in floats: {_FLOAT}; only math.isqrt is exact"
+        case ast.Attribute(value=ast.Name(id="math"), attr=attr) if attr not in _EXACT_MATH:
+            yield "float", f"math.{attr} computes in floats: {_FLOAT}; only math.gcd and math.isqrt are exact"
         case ast.Import() | ast.ImportFrom():
             yield from _imports(node)
         case ast.Name(id=name, ctx=ast.Load()) if name in BANNED_CALLS and name not in scope.bound:
@@ -217,10 +218,10 @@ def _inexact(node: ast.AST) -> Iterator[str]:
 
 
 def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """`import math` is let in, since the attribute used decides; `from math import isqrt` likewise."""
+    """`import math` is let in, since the attribute used decides; `from math import isqrt` or gcd likewise."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names if alias.name != "math" or alias.asname is not None]
-    elif node.module == "math" and all(alias.name == "isqrt" for alias in node.names):
+    elif node.module == "math" and all(alias.name in _EXACT_MATH for alias in node.names):
         names = []
     else:
         names = [node.module or ""]

@@ -14,7 +14,7 @@ from clearing.core.accounts import open_account, owner_of
 from clearing.core.book import Order
 from clearing.core.margin import add_open, assess
 from clearing.core.positions import fold, slot_of
-from clearing.core.reducer import Reducer
+from clearing.core.reducer import RULES_VERSION, Reducer
 from clearing.core.state import Account, State
 from clearing.model import codec, ids, signature
 from clearing.model import commands as c
@@ -61,7 +61,7 @@ def _option(number: int, days: int, strike: int, is_call: bool) -> Instrument:
 
 def genesis(markets: tuple[Instrument, ...]) -> c.Genesis:
     return c.Genesis(
-        rules_version=2,
+        rules_version=RULES_VERSION,
         deployment=w.DEPLOYMENT,
         origin="bench.novate",
         operator_key=signature.public_key_of(w.OPERATOR),
@@ -128,7 +128,8 @@ class Desk:
         """Deposit (or, negative, withdraw)."""
         account.cash += atoms
         account.basis = account.cash
-        self.state.holdings += atoms
+        self.state.assets[0].held += atoms
+        self.state.assets[0].deposited += atoms
 
     def hold(self, account: Account, instrument: int, lots: int) -> None:
         """A position at mark, against the house."""

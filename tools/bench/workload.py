@@ -5,7 +5,7 @@ import random
 from typing import NamedTuple
 
 from clearing.core.accounts import open_account, owner_of
-from clearing.core.reducer import Reducer
+from clearing.core.reducer import RULES_VERSION, Reducer
 from clearing.core.state import SessionKey, State
 from clearing.model import codec, ids, signature
 from clearing.model import commands as c
@@ -22,7 +22,7 @@ FOREVER = 2**62
 def genesis() -> c.Genesis:
     market = Instrument(1, "BTC-PERP", "BTC", 1, 10**9, 50_000, 30_000)
     return c.Genesis(
-        rules_version=2,
+        rules_version=RULES_VERSION,
         deployment=DEPLOYMENT,
         origin="bench.novate",
         operator_key=signature.public_key_of(OPERATOR),
@@ -61,7 +61,8 @@ def fund(state: State, member: int, real_keys: bool) -> None:
     owner = owner_of(state, b"owner" + member.to_bytes(15, "big"))
     account = open_account(state, owner, 0)
     account.cash = account.basis = 10**15
-    state.holdings += 10**15
+    state.assets[0].held += 10**15
+    state.assets[0].deposited += 10**15
     key = key_of(member, real_keys)
     record = SessionKey(key, owner, ids.SCOPE_ALL, FOREVER)
     state.keys[key] = owner.keys[key] = record

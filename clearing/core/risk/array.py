@@ -36,6 +36,8 @@ Int64s = NDArray[np.int64]
 
 # Sums of two such numbers, times any lots that pass the portfolio's own bound, stay inside int64.
 _MAX_ATOMS = 1 << 61
+# No vol outgrows 62 bits: far below that an option is worth its forward or its strike.
+_MAX_VOL = 1 << 61
 
 
 class Column(NamedTuple):
@@ -253,8 +255,7 @@ def _vols(
     plain = [data[option.expiry_us].vol_at(option.strike) for option in options]
     base = np.array(plain, dtype=np.int64)
     kinds = sorted({move.vol for move in moves})
-    # No vol outgrows 62 bits: far below that an option is worth its forward or its strike.
-    limit = (1 << 121) // max(1, *plain)
+    limit = _MAX_VOL * ONE // max(1, *plain)
     factors = {
         expiry_us: [min(limit, factor) for factor in shocks.vol_factors(market.tau_us(expiry_us), preset.vol)]
         for expiry_us in data
@@ -288,6 +289,6 @@ def _skewed(
     forwards = np.array([data[option.expiry_us].forward for option in options], dtype=np.int64)
     logs = kernel.log_ratios(strikes, forwards).tolist()
     return [
-        shocks.skewed_vol(vol, log, kind, *shapes[option.expiry_us])
+        min(_MAX_VOL, shocks.skewed_vol(vol, log, kind, *shapes[option.expiry_us]))
         for vol, log, option in zip(plain, logs, options, strict=True)
     ]
