@@ -4,8 +4,9 @@
 For the demo, tests and development; it is no place for money. It runs as a process of its own, so
 that the chain outlives the operator, as a real one would. State is in memory and gone at exit.
 Beside eth_* it answers evm_increaseTime, evm_setNextBlockTimestamp, evm_mine, evm_snapshot and
-evm_revert. Requests are served one at a time under one lock. The accounts of the well-known
-development mnemonic are funded; its keys are public: never send them anything of value.
+evm_revert, and as anvil does anvil_rollback, anvil_reorg and anvil_getBlobByHash. Requests are served
+one at a time under one lock. The accounts of the well-known development mnemonic are funded; its keys
+are public: never send them anything of value.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from clearing.chain.evm import TIP_WEI, DevChain, EvmError
 CHAIN_ID: Final = 31_337
 FUNDS_WEI: Final = 10**24
 DEV_MNEMONIC: Final = "test test test test test test test test test test test junk"
-MAX_BODY_BYTES: Final = 4 << 20
+MAX_BODY_BYTES: Final = 4 << 20  # six blobs in hexadecimal take 1.6 MB
 Params = list[Any]
 
 
@@ -88,6 +89,10 @@ class Methods:
             "evm_mine": lambda _: hex(chain.mine().block_number),
             "evm_snapshot": lambda _: hex(chain.snapshot()),
             "evm_revert": lambda p: chain.revert(_number(p[0])),
+            "anvil_rollback": lambda p: chain.rollback(_number(p[0] if p else 1)),
+            "anvil_reorg": self._reorg,
+            "anvil_getBlobByHash": self._blob,
+            "eth_blobBaseFee": lambda _: hex(chain.blob_base_fee()),
         }
 
     def answer(self, request: Any) -> dict[str, Any]:
@@ -126,6 +131,15 @@ class Methods:
         if len(sender) != 20 or len(to) not in (0, 20):
             raise EvmError(-32602, "an address has 20 bytes")
         return sender, to, data, _number(fields.get("value") or 0)
+
+    def _reorg(self, params: Params) -> None:
+        if len(params) > 1 and params[1]:
+            raise EvmError(-32602, "new blocks are empty here; send again what they should hold")
+        self._chain.reorganise(_number(params[0]))
+
+    def _blob(self, params: Params) -> str | None:
+        blob = self._chain.blobs.get(_data(params[0]))
+        return None if blob is None else "0x" + blob.hex()
 
     def _storage(self, params: Params) -> str:
         value = self._chain.state(self._tag(params, 2)).get_storage(_data(params[0]), _number(params[1]))
@@ -292,8 +306,9 @@ def start_embedded(
     idle_exit_s: int = 0,
     log_path: Path | None = None,
     timeout_s: float = 60.0,
+    chain_id: int = CHAIN_ID,
 ) -> EmbeddedEvm:
-    """Start the server in its own session and wait until it answers.
+    """Start the server in its own session and wait until it answers. Several run side by side.
 
     It survives the caller; call `stop()`, or give `idle_exit_s`. Raises `ChainError`
     EVM_START_FAILED, with the end of its output.
@@ -303,6 +318,7 @@ def start_embedded(
         command = [sys.executable, "-m", "clearing.chain.embedded", "--port", str(port)]
         command += ["--port-file", str(port_file), "--dev-accounts", str(dev_accounts)]
         command += ["--max-log-blocks", str(max_log_blocks), "--idle-exit", str(idle_exit_s)]
+        command += ["--chain-id", str(chain_id)]
         for address in fund:
             command += ["--fund", "0x" + address.hex()]
         home = str(Path(__file__).resolve().parents[2])

@@ -9,6 +9,11 @@
 | TX_REVERTED | the contract refused; `reason` names its error |
 | TX_REFUSED | the node refused the transaction before executing it (funds, nonce, fee) |
 | TX_TIMEOUT | no receipt in time; the transaction may still be mined |
+| FEE_TOO_HIGH | the chain asks for more per gas than the policy's ceiling |
+| RPC_DISAGREE | two endpoints answered differently about the same block |
+| REORGED | a block that was taken as final is no longer part of the chain |
+| OUTBOX_FOLDER | the folder that keeps what is sent cannot be written, or a file in it is damaged |
+| BAD_BLOB | bytes that are no blob of ours, or not the blob of that hash |
 | WRONG_CHAIN | the endpoint serves another chain id than the one asked for |
 | NO_CODE | there is no contract at the address |
 | CODE_MISMATCH | the contract's code or constants are not the ones of the artifact |

@@ -13,9 +13,13 @@ import time
 from bisect import bisect_left
 from typing import Any, Final
 
+from clearing.chain.blobs import unwrapped, versioned_hash
+from clearing.chain.errors import ChainError
+
 GAS_LIMIT: Final = 60_000_000
 TIP_WEI: Final = 1_000_000_000
 CALL_GAS: Final = 50_000_000
+GAS_PER_BLOB: Final = 131_072
 
 
 class EvmError(Exception):
@@ -73,6 +77,8 @@ class DevChain:
         self._logs: list[dict[str, Any]] = []
         self._log_blocks: list[int] = []
         self._snapshots: dict[int, tuple[int, int]] = {}
+        self.blobs: dict[bytes, bytes] = {}
+        self._branch = 0  # makes blocks after a reorganisation differ from those before it
 
     # -- clock
 
@@ -98,13 +104,13 @@ class DevChain:
     def _next_header(self) -> Any:
         return self._chain.header.copy(timestamp=self.now_s())
 
-    def mine(self) -> Any:
-        """Seal what was applied (or nothing) into a block; its header."""
+    def mine(self, blobs: int = 0) -> Any:
+        """Seal what was applied (or nothing; `blobs` came with it) into a block; its header."""
         if self._chain.header.gas_used == 0:
             self._chain.header = self._next_header()
         number = len(self.headers)
-        mix = hashlib.sha256(number.to_bytes(8, "big")).digest()
-        block = self._chain.mine_block(mix_hash=mix, blob_gas_used=0)
+        mix = hashlib.sha256(number.to_bytes(8, "big") + self._branch.to_bytes(8, "big")).digest()
+        block = self._chain.mine_block(mix_hash=mix, blob_gas_used=blobs * GAS_PER_BLOB)
         self.headers.append(block.header)
         return block.header
 
@@ -112,6 +118,7 @@ class DevChain:
         """Apply and mine a signed transaction; its hash. Raises `EvmError` when it is invalid."""
         from eth_utils import ValidationError
 
+        raw, blobs = _without_blobs(raw)
         try:
             transaction = self._chain.get_vm().get_transaction_builder().decode(raw)
             sender = transaction.sender
@@ -126,7 +133,8 @@ class DevChain:
             _, receipt, _ = self._chain.apply_transaction(transaction)
         except ValidationError as error:
             raise EvmError(-32000, str(error)) from None
-        header = self.mine()
+        header = self.mine(len(blobs))
+        self.blobs.update(blobs)
         self._index(transaction, bytes(sender), receipt, header)
         return bytes(transaction.hash)
 
@@ -152,7 +160,7 @@ class DevChain:
             "cumulativeGasUsed": hex(receipt.gas_used),
             "effectiveGasPrice": hex(header.base_fee_per_gas + tip),
             "status": "0x1" if receipt.state_root == b"\x01" else "0x0",
-            "type": "0x2" if hasattr(transaction, "type_id") else "0x0",
+            "type": hex(getattr(transaction, "type_id", 0)),
             "logs": logs,
             "logsBloom": _hex(int(receipt.bloom).to_bytes(256, "big")),
         }
@@ -212,6 +220,10 @@ class DevChain:
 
     # -- reads
 
+    def blob_base_fee(self) -> int:
+        """Wei per blob gas in a block mined now."""
+        return int(self._chain.get_vm(self._next_header()).state.blob_base_fee)
+
     def state(self, number: int | None = None) -> Any:
         """py-evm's state after block `number` (latest when None)."""
         if number is None or number >= len(self.headers) - 1:
@@ -236,14 +248,41 @@ class DevChain:
         if key not in self._snapshots:
             return False
         count, self._offset_s = self._snapshots[key]
+        self._truncate(count)
+        self._snapshots = {old: place for old, place in self._snapshots.items() if old < key}
+        return True
+
+    def rollback(self, depth: int) -> None:
+        """Forget the newest `depth` blocks. Raises `EvmError` when there are fewer."""
+        if not 0 < depth < len(self.headers):
+            raise EvmError(-32602, f"between 1 and {len(self.headers) - 1} blocks can be rolled back, not {depth}")
+        self._truncate(len(self.headers) - depth)
+
+    def reorganise(self, depth: int) -> None:
+        """Replace the newest `depth` blocks by as many empty ones."""
+        self.rollback(depth)
+        for _ in range(depth):
+            self.mine()
+
+    def _truncate(self, count: int) -> None:
         for number in range(count, len(self.headers)):
             self.transactions.pop(self.by_block.pop(number, b""), None)
         del self.headers[count:]
         keep = bisect_left(self._log_blocks, count)
         del self._logs[keep:], self._log_blocks[keep:]
-        self._snapshots = {old: place for old, place in self._snapshots.items() if old < key}
+        self._branch += 1
         self._chain.header = self._chain.create_header_from_parent(self.headers[-1])
-        return True
+
+
+def _without_blobs(raw: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """A transaction as it stands in blocks, and the blobs that came with it, each after its versioned hash."""
+    if raw[:1] != b"\x03":
+        return raw, []
+    try:
+        body, blobs = unwrapped(raw)
+        return body, [(versioned_hash(blob), blob) for blob in blobs]
+    except ChainError as error:
+        raise EvmError(-32000, error.message) from None
 
 
 def _check(computation: Any) -> None:

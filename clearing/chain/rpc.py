@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A small synchronous JSON-RPC client for Ethereum nodes.
 
-Rules: transport faults (no connection, timeout, HTTP 429 and 5xx) are retried with growing pauses,
-since every method used here is idempotent: a raw transaction is identified by its hash, and
-sending it twice is the same as once. An answer that arrived is never retried. The endpoint is not
+Rules: `transport` carries the requests, with retries, to one endpoint or to several. No endpoint is
 trusted to be well-behaved: what does not parse is RPC_ERROR, never a traceback.
 """
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from clearing.chain.errors import ChainError
+from clearing.chain.transport import HttpTransport, Json, Transport
 
-Json = Any
 LOG_WINDOW_BLOCKS: Final = 100_000
-_RETRY_STATUS: Final = (429, 500, 502, 503, 504)
 
 
 def quantity(value: object) -> int:
@@ -110,49 +106,25 @@ def _parse_receipt(raw: Json) -> Receipt:
     )
 
 
-def _revert_data(error: dict[str, Any]) -> bytes | None:
-    """Revert data in the dialects of the nodes; None when the error is not a revert."""
-    data: Any = error.get("data")
-    if isinstance(data, dict):
-        data = data.get("data")
-    if isinstance(data, str):
-        start = data.find("0x")
-        digits = data[start + 2 :].strip() if start >= 0 else ""
-        try:
-            return bytes.fromhex(digits)
-        except ValueError:
-            return b""
-    message = str(error.get("message", ""))
-    return b"" if error.get("code") == 3 or "revert" in message.lower() else None
-
-
-def _rpc_fault(method: str, error: Json) -> ChainError:
-    if not isinstance(error, dict):
-        return ChainError("RPC_ERROR", f"{method}: {str(error)[:200]}")
-    message = str(error.get("message", error))[:300]
-    revert = _revert_data(error)
-    if revert is not None and method in ("eth_call", "eth_estimateGas", "eth_sendRawTransaction"):
-        return ChainError("TX_REVERTED", f"the contract refused: {message}", data=revert)
-    return ChainError("RPC_ERROR", f"{method}: {message}")
-
-
 class Rpc:
-    """A connection to one endpoint. `timeout_s` bounds one attempt; `attempts` counts them."""
+    """Typed reads and sends over a transport: one endpoint by its URL, or any other (see `pool`)."""
 
-    def __init__(self, url: str, timeout_s: float = 20.0, attempts: int = 4, pause_s: float = 0.1) -> None:
-        import httpx
-
-        if not url.startswith(("http://", "https://")):
-            raise ChainError("RPC_UNREACHABLE", f"{url!r} is not an http(s) URL; pass --rpc http://host:port")
-        self.url = url
-        self._attempts, self._pause_s = attempts, pause_s
-        # A TLS context takes 30 ms to build; a local node needs none.
-        self._client = httpx.Client(timeout=timeout_s, verify=url.startswith("https://"))
-        self._ids = itertools.count(1)
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 20.0,
+        attempts: int = 4,
+        pause_s: float = 0.1,
+        transport: Transport | None = None,
+    ) -> None:
+        self._transport = transport or HttpTransport(url, timeout_s, attempts, pause_s)
+        self.url = self._transport.url
         self._chain_id: int | None = None
+        # What each key has on its way through this connection; `outbox` keeps it here.
+        self.outboxes: dict[bytes, Any] = {}
 
     def close(self) -> None:
-        self._client.close()
+        self._transport.close()
 
     def __enter__(self) -> "Rpc":
         return self
@@ -160,39 +132,9 @@ class Rpc:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- transport
-
-    def _post(self, payload: Json) -> Json:
-        import httpx
-
-        fault = ""
-        for attempt in range(self._attempts):
-            if attempt:
-                time.sleep(self._pause_s * 3 ** (attempt - 1))
-            try:
-                response = self._client.post(self.url, json=payload)
-                if response.status_code not in _RETRY_STATUS:
-                    return response.json()
-                fault = f"HTTP {response.status_code}"
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                fault = f"{type(error).__name__}: {error}"
-            except ValueError:
-                text = f"{self.url} answers HTTP {response.status_code} without JSON; check the URL"
-                raise ChainError("RPC_ERROR", text) from None
-        text = f"no answer from {self.url} after {self._attempts} attempts ({fault}); is the node up?"
-        raise ChainError("RPC_UNREACHABLE", text)
-
     def request(self, method: str, *params: Json) -> Json:
         """One call. Raises `ChainError` RPC_UNREACHABLE, RPC_ERROR, TX_REVERTED."""
-        request_id = next(self._ids)
-        answer = self._post({"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)})
-        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
-            raise ChainError("RPC_ERROR", f"{self.url} does not speak JSON-RPC; check the URL")
-        if answer.get("error") is not None:
-            raise _rpc_fault(method, answer["error"])
-        if answer.get("id") != request_id:
-            raise ChainError("RPC_ERROR", f"{method}: the answer belongs to request {answer.get('id')!r}")
-        return answer["result"]
+        return self._transport.request(method, *params)
 
     # -- reads
 
@@ -242,9 +184,13 @@ class Rpc:
         """Wei."""
         return quantity(self.request("eth_getBalance", hexed(address), "latest"))
 
-    def call(self, to: bytes, data: bytes, sender: bytes | None = None, tag: str | int = "latest") -> bytes:
+    def call(
+        self, to: bytes, data: bytes, sender: bytes | None = None, tag: str | int = "latest", value: int = 0
+    ) -> bytes:
         """Return data of eth_call. Raises `ChainError` TX_REVERTED with `data`."""
         transaction = {"to": hexed(to), "data": hexed(data)}
+        if value:
+            transaction["value"] = hex(value)
         if sender is not None:
             transaction["from"] = hexed(sender)
         return data_bytes(self.request("eth_call", transaction, hex(tag) if isinstance(tag, int) else tag))
@@ -274,7 +220,7 @@ class Rpc:
             try:
                 found = self.request("eth_getLogs", query)
             except ChainError as error:
-                if error.code == "RPC_UNREACHABLE" or end == at:
+                if error.code != "RPC_ERROR" or end == at:
                     raise
                 window = max(1, (end - at + 1) // 2)
                 continue
@@ -285,9 +231,13 @@ class Rpc:
 
     # -- transactions
 
-    def nonce(self, address: bytes) -> int:
-        """The next nonce, pending transactions counted."""
-        return quantity(self.request("eth_getTransactionCount", hexed(address), "pending"))
+    def nonce(self, address: bytes, tag: str = "pending") -> int:
+        """The next nonce: pending transactions counted, or ("latest") mined ones only."""
+        return quantity(self.request("eth_getTransactionCount", hexed(address), tag))
+
+    def blob_base_fee(self) -> int:
+        """Wei per blob gas now."""
+        return quantity(self.request("eth_blobBaseFee"))
 
     def estimate_gas(self, sender: bytes, to: bytes | None, data: bytes, value: int = 0) -> int:
         """Gas for a transaction. Raises `ChainError` TX_REVERTED with `data`."""
@@ -304,7 +254,17 @@ class Rpc:
             if error.code == "RPC_UNREACHABLE":
                 raise
             tip = 1_000_000_000
-        return Fees(2 * self.block().base_fee_wei + tip, tip)
+        return Fees(2 * self.next_base_fee() + tip, tip)
+
+    def next_base_fee(self) -> int:
+        """Wei per gas in the next block; on endpoints without a fee history, in the newest."""
+        try:
+            fields = _fields(self.request("eth_feeHistory", "0x1", "latest", []), "fee history")
+            return max(quantity(fee) for fee in fields.get("baseFeePerGas") or ())
+        except (ChainError, ValueError) as error:
+            if isinstance(error, ChainError) and error.code == "RPC_UNREACHABLE":
+                raise
+            return self.block().base_fee_wei
 
     def send_raw(self, raw: bytes) -> bytes:
         """Submit a signed transaction; its hash. Raises `ChainError` TX_REFUSED, TX_REVERTED."""

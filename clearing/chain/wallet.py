@@ -9,14 +9,21 @@ when something is signed.
 import os
 import secrets
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from clearing.chain.abi import keccak
 from clearing.chain.errors import ChainError
+from proofs.inbox import Voucher
 
 VAULT_NAME: Final = "Novate Vault"
 VAULT_VERSION: Final = "1"
+JOURNAL_NAME: Final = "Novate Journal"
+JOURNAL_VERSION: Final = "1"
+CHECKPOINT_TYPE: Final = "Checkpoint(bytes32 domain,uint64 size,bytes32 root)"
+_VOUCHER_TYPE: Final = "Voucher(bytes32 domain,address owner,uint8 asset,uint128 cumulative,uint64 expiry)"
+_JOURNAL_TYPE: Final = b"EIP712Domain(string name,string version,bytes32 salt)"
 _DOMAIN_TYPE: Final = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
@@ -83,6 +90,19 @@ class Wallet:
         signed = Account.sign_transaction(fields, self._key)
         return bytes(signed.raw_transaction), bytes(signed.hash)
 
+    def sign_blob_transaction(self, fields: dict[str, Any], blobs: Sequence[bytes]) -> tuple[list[bytes], bytes]:
+        """(raw forms, hash) of a type-3 transaction; `fields` without the blobs' hashes.
+
+        Two forms with one hash: with cell proofs (EIP-7594, since Osaka) and with blob proofs
+        (EIP-4844, before it). A node takes the one of its fork. Raises `ChainError` BAD_BLOB.
+        """
+        # Signed by the hashes alone, since eth-account would load the trusted setup again for each blob.
+        from clearing.chain.blobs import versioned_hash, wrapped
+
+        hashes = [versioned_hash(blob) for blob in blobs]
+        raw, tx_hash = self.sign_transaction(fields | {"type": 3, "blobVersionedHashes": hashes})
+        return [wrapped(raw, blobs, cells=True), wrapped(raw, blobs, cells=False)], tx_hash
+
 
 def _address_of(key: bytes) -> bytes:
     from coincurve import PublicKey
@@ -120,7 +140,27 @@ def post_epoch_digest(chain_id: int, vault: bytes, header_hash: bytes) -> bytes:
     return typed_digest(domain_separator(chain_id, vault), "PostEpoch(bytes32 header)", header_hash)
 
 
-def checkpoint_digest(chain_id: int, vault: bytes, domain: bytes, size: int, root: bytes) -> bytes:
-    """What the operator signs under a checkpoint: `Checkpoint(bytes32 domain,uint64 size,bytes32 root)`."""
-    type_text = "Checkpoint(bytes32 domain,uint64 size,bytes32 root)"
-    return typed_digest(domain_separator(chain_id, vault), type_text, domain, size.to_bytes(32, "big"), root)
+def attestation_digest(chain_id: int, vault: bytes, header_hash: bytes) -> bytes:
+    """What an attestor signs who replayed the journal up to a header: `Attestation(bytes32 header)`."""
+    return typed_digest(domain_separator(chain_id, vault), "Attestation(bytes32 header)", header_hash)
+
+
+def voucher_digest(chain_id: int, vault: bytes, voucher: Voucher) -> bytes:
+    """What owner and operator sign: the voucher's fields as EIP-712 words, in the vault's domain."""
+    numbers = (voucher.asset, voucher.cumulative, voucher.expiry)
+    asset, cumulative, expiry = (number.to_bytes(32, "big") for number in numbers)
+    words = voucher.domain, voucher.owner.rjust(32, b"\0"), asset, cumulative, expiry
+    return typed_digest(domain_separator(chain_id, vault), _VOUCHER_TYPE, *words)
+
+
+def journal_separator(deployment: bytes) -> bytes:
+    """EIP-712 domain separator of a deployment's journal: no chain and no vault, so that one signature
+    convicts on every vault of the deployment."""
+    words = keccak(_JOURNAL_TYPE), keccak(JOURNAL_NAME.encode()), keccak(JOURNAL_VERSION.encode())
+    return keccak(b"".join([*words, deployment]))
+
+
+def checkpoint_digest(deployment: bytes, size: int, root: bytes) -> bytes:
+    """What the operator signs under a checkpoint: `Checkpoint(bytes32 domain,uint64 size,bytes32 root)`,
+    where `domain` is the deployment's id."""
+    return typed_digest(journal_separator(deployment), CHECKPOINT_TYPE, deployment, size.to_bytes(32, "big"), root)

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import contracts
+from clearing.chain.abi import encode, interface
 from clearing.chain.deploy import (
     VaultParams,
     deploy_token,
     deploy_vault,
+    libraries_of,
     mint,
     require_verified,
     verify_deployment,
@@ -38,7 +41,8 @@ def scene_of_module(evm: EmbeddedEvm) -> Iterator[Scene]:
         tokens = [deploy_token(rpc, wallet), deploy_token(rpc, wallet, "Other", "OTH")]
         for token in tokens:
             mint(rpc, wallet, token, wallet.address, 10**12)
-        params = VaultParams(b"\x11" * 32, wallet.address, b"\x22" * 20, tokens, 3_600, 60, 10, 1_000)
+        fixed = b"\x11" * 32, wallet.address, b"\x22" * 20, tokens, 3_600, 60, 10, 1_000
+        params = VaultParams(*fixed, seconding_s=90, float_caps=(5, 6))
         yield Scene(rpc, deploy_vault(rpc, wallet, params), params)
         assert rpc.request("evm_revert", before) is True
 
@@ -150,7 +154,7 @@ def test_published_chunks_are_found_by_scan_and_by_hash(scene: Scene) -> None:
 def test_a_deployment_verifies_against_the_artifact_and_its_parameters(scene: Scene) -> None:
     checks = verify_deployment(scene.rpc, scene.vault.address, scene.params)
     assert [check.name for check in checks if not check.ok] == []
-    assert len(checks) == 10
+    assert len(checks) == 19
     require_verified(checks)
 
 
@@ -165,6 +169,13 @@ def test_a_deployment_verifies_against_the_artifact_and_its_parameters(scene: Sc
         ({"challenge_window_s": 61}, "challenge window"),
         ({"min_first_deposit": 11}, "minimum first deposit"),
         ({"max_depositors": 999}, "depositors' limit"),
+        ({"governor": ALICE}, "governor"),
+        ({"seconding_s": 91}, "seconding time"),
+        ({"attestors": (ALICE,)}, "attestors"),
+        ({"threshold": 1}, "threshold"),
+        ({"veto_bond_wei": 1}, "veto bond"),
+        ({"operator_bond_wei": 1}, "operator's bond"),
+        ({"float_caps": (5, 7)}, "float cap 1"),
     ],
 )
 def test_every_parameter_that_differs_is_named(scene: Scene, change: dict[str, Any], name: str) -> None:
@@ -172,6 +183,31 @@ def test_every_parameter_that_differs_is_named(scene: Scene, change: dict[str, A
     assert [check.name for check in checks if not check.ok] == [name]
     with pytest.raises(ChainError, match="CODE_MISMATCH"):
         require_verified(checks)
+
+
+def test_a_second_vault_shares_the_library_of_the_first_and_checks_it(scene: Scene) -> None:
+    """An address without the library's code is not linked; the right one is, and saves its deployment."""
+    shared = libraries_of(scene.rpc, scene.vault.address)
+    count = scene.rpc.nonce(scene.vault.wallet.address)
+    other = deploy_vault(scene.rpc, scene.vault.wallet, scene.params, shared)
+    assert scene.rpc.nonce(scene.vault.wallet.address) == count + 1
+    assert libraries_of(scene.rpc, other.address) == shared
+    wrong = dict.fromkeys(shared, scene.params.tokens[0])
+    third = deploy_vault(scene.rpc, scene.vault.wallet, scene.params, wrong)
+    assert set(libraries_of(scene.rpc, third.address).values()).isdisjoint({*shared.values(), *wrong.values()})
+    require_verified(verify_deployment(scene.rpc, third.address, scene.params))
+    with pytest.raises(ChainError, match="CODE_MISMATCH"):
+        libraries_of(scene.rpc, scene.params.tokens[0])
+
+
+def test_a_vault_that_is_linked_with_other_code_does_not_verify(scene: Scene) -> None:
+    """The vault's own code is right, and what it calls by delegatecall is not."""
+    known, artifact = interface("Vault"), contracts.load("Vault")
+    linked = dict.fromkeys((name for name, _ in artifact.links), scene.params.tokens[0])
+    code = contracts.link(artifact, linked) + encode(known.constructor, [scene.params.config()])
+    address = Sender(scene.rpc, scene.vault.wallet).send(None, code).contract
+    checks = verify_deployment(scene.rpc, address, scene.params)
+    assert [(check.name, check.ok) for check in checks] == [("runtime code", True), ("library Evidence", False)]
 
 
 def test_other_code_does_not_verify_and_its_views_are_not_asked(scene: Scene) -> None:
@@ -190,18 +226,3 @@ def test_an_address_without_code_is_named(scene: Scene) -> None:
 def test_sending_without_a_key_is_named(scene: Scene) -> None:
     with pytest.raises(ChainError, match="KEY_FILE"):
         VaultClient(scene.rpc, scene.vault.address).freeze()
-
-
-def test_several_processes_may_share_a_key(scene: Scene, wallet: Wallet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A nonce that was taken meanwhile is replaced by a fresh one instead of failing."""
-    stale = Sender(scene.rpc, wallet)
-    read, taken = scene.rpc.nonce, list[int]()
-
-    def outdated(address: bytes) -> int:
-        nonce = read(address)
-        taken.append(nonce)
-        return nonce - 1 if len(taken) == 1 else nonce
-
-    monkeypatch.setattr(scene.rpc, "nonce", outdated)
-    assert stale.send(ALICE, b"", value=1, gas=21_000).ok
-    assert len(taken) == 2

@@ -11,10 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clearing.chain.errors import ChainError
-from clearing.chain.wallet import Wallet, checkpoint_digest, post_epoch_digest, recover
+from clearing.chain.wallet import (
+    Wallet,
+    attestation_digest,
+    checkpoint_digest,
+    post_epoch_digest,
+    recover,
+    voucher_digest,
+)
+from proofs.inbox import Voucher
 
 KEYS = st.integers(1, 2**255).map(lambda n: n.to_bytes(32, "big"))
 HASHES = st.binary(min_size=32, max_size=32)
+ADDRESSES = st.binary(min_size=20, max_size=20)
+U64 = st.integers(0, 2**64 - 1)
 
 
 def _digest(
@@ -27,13 +37,31 @@ def _digest(
     return keccak(b"\x19" + signable.version + signable.header + signable.body)
 
 
-@given(st.integers(1, 2**64), st.binary(min_size=20, max_size=20), HASHES, HASHES, st.integers(0, 2**64 - 1))
-def test_digests_are_eip_712(chain_id: int, vault: bytes, one: bytes, two: bytes, size: int) -> None:
-    posted = _digest(chain_id, vault, "PostEpoch", [("bytes32", "header")], {"header": one})
-    assert post_epoch_digest(chain_id, vault, one) == posted
-    fields = [("bytes32", "domain"), ("uint64", "size"), ("bytes32", "root")]
-    signed = _digest(chain_id, vault, "Checkpoint", fields, {"domain": one, "size": size, "root": two})
-    assert checkpoint_digest(chain_id, vault, one, size, two) == signed
+@given(st.integers(1, 2**64), ADDRESSES, HASHES)
+def test_headers_are_signed_as_eip_712_in_the_vaults_domain(chain_id: int, vault: bytes, one: bytes) -> None:
+    for primary, ours in (("PostEpoch", post_epoch_digest), ("Attestation", attestation_digest)):
+        assert ours(chain_id, vault, one) == _digest(chain_id, vault, primary, [("bytes32", "header")], {"header": one})
+
+
+@given(st.integers(1, 2**64), ADDRESSES, HASHES, ADDRESSES, st.integers(0, 255), st.integers(0, 2**128 - 1), U64)
+def test_vouchers_are_signed_as_eip_712(
+    chain_id: int, vault: bytes, one: bytes, owner: bytes, asset: int, cumulative: int, expiry: int
+) -> None:
+    kinds = "bytes32", "address", "uint8", "uint128", "uint64"
+    names = "domain", "owner", "asset", "cumulative", "expiry"
+    message = dict(zip(names, (one, "0x" + owner.hex(), asset, cumulative, expiry), strict=True))
+    wanted = _digest(chain_id, vault, "Voucher", list(zip(kinds, names, strict=True)), message)
+    assert voucher_digest(chain_id, vault, Voucher(one, owner, asset, cumulative, expiry)) == wanted
+
+
+@given(HASHES, HASHES, U64)
+def test_checkpoints_are_signed_in_the_journals_domain_that_names_no_chain(one: bytes, two: bytes, size: int) -> None:
+    domain = {"name": "Novate Journal", "version": "1", "salt": one}
+    kinds = "bytes32", "uint64", "bytes32"
+    names = "domain", "size", "root"
+    types = {"Checkpoint": [{"type": kind, "name": name} for kind, name in zip(kinds, names, strict=True)]}
+    signable = encode_typed_data(domain, types, {"domain": one, "size": size, "root": two})
+    assert checkpoint_digest(one, size, two) == keccak(b"\x19" + signable.version + signable.header + signable.body)
 
 
 @given(KEYS, HASHES)
