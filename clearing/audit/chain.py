@@ -5,30 +5,37 @@ Findings and not exceptions: an auditor wants all of them. Faults of the endpoin
 since then nothing was found out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from clearing.audit.replay import ReplayReport
 from clearing.chain.vault import InboxEvent, VaultClient
 from clearing.core.state import State
+from clearing.core.vaults import VaultState
 from clearing.model import ids
+from clearing.model.commands import Genesis
 from clearing.model.errors import NovateError
+
+# An operator stops closing epochs once it sees a freeze; this much later nobody can have missed it.
+_FREEZE_GRACE_US: Final = 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One disagreement. `epoch` is 0 when it concerns no epoch. Codes: WRONG_VAULT, HEADER_DIFFERS,
-    EPOCH_NOT_IN_JOURNAL, INBOX_DIFFERS, INSOLVENT, TOKENS_MISSING."""
+    EPOCH_NOT_IN_JOURNAL, INBOX_DIFFERS, INSOLVENT, TOKENS_MISSING, FALSE_FREEZE, ESCAPE_DIFFERS, FREEZE_IGNORED."""
 
     code: str
     epoch: int
     message: str
+    vault: int = 0
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        return f"{self.code}: vault {self.vault}: {self.message}"
 
 
 def compare_with_chain(report: ReplayReport, vault: VaultClient, posted: int | None = None) -> list[Finding]:
-    """Every disagreement between a replay and its vault; empty means that they agree.
+    """Every disagreement between a replay and one of its vaults; empty means that they agree.
 
     `posted`: how many epochs the vault held before the journal was read, when an operator goes on meanwhile.
 
@@ -36,27 +43,43 @@ def compare_with_chain(report: ReplayReport, vault: VaultClient, posted: int | N
     """
     if report.state is None:
         raise NovateError("NO_GENESIS", "the replay read no genesis, so there is nothing to compare")
-    wrong = _identity(report.state, vault)
-    if wrong:
-        return wrong
-    messages = vault.inbox()
-    return (
-        _headers(report, vault, vault.epoch_count() if posted is None else posted)
-        + _inbox(report, messages)
-        + _solvency(report, vault, messages)
-    )
+    number = number_of(report.state.genesis, vault)
+    if number is None:
+        told = ", ".join(f"0x{v.address.hex()} on chain {v.chain_id}" for v in report.state.genesis.vaults)
+        message = (
+            f"0x{vault.address.hex()} on chain {vault.rpc.chain_id()} is no vault of this journal, which has {told}"
+        )
+        return [Finding("WRONG_VAULT", 0, message)]
+    found = _identity(report.state, number, vault)
+    if not found:
+        messages = vault.inbox()
+        found = (
+            _headers(report, number, vault, vault.epoch_count() if posted is None else posted)
+            + _inbox(report.state.vaults[number], messages)
+            + _solvency(report, number, vault, messages)
+            + _freeze(report, number, vault)
+        )
+    return [replace(finding, vault=number) for finding in found]
 
 
-def _identity(state: State, vault: VaultClient) -> list[Finding]:
-    """A journal is compared with its own vault or not at all."""
-    genesis = state.genesis.vaults[0]
+def number_of(genesis: Genesis, vault: VaultClient) -> int | None:
+    """Which vault of genesis this is; None when it is none. Raises `ChainError`."""
+    place = vault.rpc.chain_id(), vault.address
+    return next((n for n, spec in enumerate(genesis.vaults) if (spec.chain_id, spec.address) == place), None)
+
+
+def _identity(state: State, number: int, vault: VaultClient) -> list[Finding]:
+    """A journal is compared with its own vaults or not at all."""
+    genesis = state.genesis.vaults[number]
+    governor = vault.governor()
     pairs = (
-        ("chain id", vault.rpc.chain_id(), genesis.chain_id),
-        ("address", vault.address, genesis.address),
         ("deployment id", vault.deployment_id(), state.deployment),
-        ("exit domain", vault.domain(), state.exit_tree.domain),
+        ("exit domain", vault.domain(), state.vaults[number].exit_tree.domain),
         ("treasury", vault.treasury(), state.genesis.treasury),
         ("tokens", list(vault.tokens()), list(genesis.tokens)),
+        ("attestors", list(vault.attestors()), list(genesis.attestors)),
+        ("threshold", vault.threshold(), genesis.threshold),
+        ("governor", b"" if governor == bytes(20) else governor, genesis.governor),
     )
     return [
         Finding(
@@ -71,19 +94,19 @@ def _identity(state: State, vault: VaultClient) -> list[Finding]:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_text, value))
+        return ", ".join(map(_text, value)) or "none"
     return "0x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _headers(report: ReplayReport, vault: VaultClient, count: int) -> list[Finding]:
+def _headers(report: ReplayReport, number: int, vault: VaultClient, count: int) -> list[Finding]:
     """The first `count` epochs; a live operator may have posted more since the journal was read."""
     found: list[Finding] = []
-    rebuilt = {epoch.outcome.epoch: epoch.header for epoch in report.epochs}
+    rebuilt = {epoch.outcome.epoch: epoch.headers[number] for epoch in report.epochs}
     posted = [event for event in vault.epochs(vault.first_block()) if event.epoch <= count]
     for event in posted:
         mine = rebuilt.get(event.epoch)
         if mine is None:
-            message = f"epoch {event.epoch} was posted, but {report.size} journal entries do not close it"
+            message = f"epoch {event.epoch} was posted, but {report.size} journal entries give no such header"
             found.append(Finding("EPOCH_NOT_IN_JOURNAL", event.epoch, message))
         elif vault.header_hash(event.epoch) != mine.hash() or event.header != mine.encode():
             theirs, ours = event.header_hash.hex(), mine.hash().hex()
@@ -95,10 +118,8 @@ def _headers(report: ReplayReport, vault: VaultClient, count: int) -> list[Findi
     return found
 
 
-def _inbox(report: ReplayReport, messages: list[InboxEvent]) -> list[Finding]:
+def _inbox(state: VaultState, messages: list[InboxEvent]) -> list[Finding]:
     """`vault.inbox` checked the events against their rolling hash; the journal's must be among them."""
-    state = report.state
-    assert state is not None
     count = state.inbox_count
     if count == 0:
         return []
@@ -110,20 +131,61 @@ def _inbox(report: ReplayReport, messages: list[InboxEvent]) -> list[Finding]:
     return []
 
 
-def _solvency(report: ReplayReport, vault: VaultClient, messages: list[InboxEvent]) -> list[Finding]:
+def _solvency(report: ReplayReport, number: int, vault: VaultClient, messages: list[InboxEvent]) -> list[Finding]:
     """Per epoch and asset, promises against the deposits it consumed; and the tokens themselves."""
     found: list[Finding] = []
     for epoch in report.epochs:
-        outcome = epoch.outcome
-        for asset, promised in enumerate(outcome.exit_sums):
-            consumed = messages[: outcome.inbox_count]
+        part = epoch.outcome.vaults[number]
+        if not part.live:
+            continue
+        for asset, promised in enumerate(part.exit_sums):
+            consumed = messages[: part.inbox_count]
             paid_in = sum(m.amount for m, *_ in consumed if m.kind == ids.INBOX_DEPOSIT and m.asset == asset)
             if promised > paid_in:
-                message = f"epoch {outcome.epoch} promises {promised} of asset {asset}; {paid_in} were deposited"
-                found.append(Finding("INSOLVENT", outcome.epoch, message))
+                name = f"epoch {epoch.outcome.epoch}"
+                message = f"{name} promises {promised} of asset {asset}; {paid_in} were deposited"
+                found.append(Finding("INSOLVENT", epoch.outcome.epoch, message))
     for asset in range(len(vault.tokens())):
-        held, owed = vault.token_balance(asset, vault.address), vault.holdings(asset)
+        held, owed = vault.token_balance(asset, vault.address), vault.holdings(asset) + vault.float_of(asset)
         if held < owed:
             message = f"the vault holds {held} atoms of asset {asset}, its books say {owed}"
             found.append(Finding("TOKENS_MISSING", 0, message))
     return found
+
+
+def _freeze(report: ReplayReport, number: int, vault: VaultClient) -> list[Finding]:
+    """What the journal says of a freeze against the chain.
+
+    The reducer admits only leaves and messages that it committed to at the escape epoch; so once epoch, header and
+    consumed messages are the contract's, what it debited is what escapes and refunds pay.
+    """
+    assert report.state is not None
+    epoch = report.state.vaults[number].frozen
+    frozen = vault.frozen()
+    if epoch is None:
+        return _ignored(report, vault.frozen_at_s()) if frozen else []
+    if not frozen:
+        return [Finding("FALSE_FREEZE", epoch, "the journal froze this vault, its chain says that it is live")]
+    closed = {e.outcome.epoch: e for e in report.epochs}.get(epoch)
+    header = closed.headers[number] if closed is not None else None
+    ours = (
+        ("epoch", epoch, vault.escape_epoch()),
+        ("header", header.hash() if header is not None else bytes(32), vault.escape_header()),
+        ("consumed messages", header.inbox_count if header is not None else 0, vault.escape_inbox_count()),
+    )
+    return [
+        Finding("ESCAPE_DIFFERS", epoch, f"the escape's {name} is {_text(theirs)}, the journal settled {_text(mine)}")
+        for name, mine, theirs in ours
+        if mine != theirs
+    ]
+
+
+def _ignored(report: ReplayReport, frozen_at_s: int) -> list[Finding]:
+    """Epochs that were closed long after a freeze that the journal does not know."""
+    late = [e for e in report.epochs if e.close_time_us > frozen_at_s * 1_000_000 + _FREEZE_GRACE_US]
+    if not late:
+        return []
+    message = (
+        f"frozen at {frozen_at_s} (seconds UTC), but epochs were closed from {late[0].outcome.epoch} on without it"
+    )
+    return [Finding("FREEZE_IGNORED", late[0].outcome.epoch, message)]

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from clearing.audit.headers import build_header
+from clearing.audit.rounds import build_headers, last_hashes
 from clearing.core.reducer import Reducer
 from clearing.core.state import State
 from clearing.model.codec import decode_any_envelope, decode_entry, decode_envelope, encode_entry
@@ -62,12 +62,15 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedEpoch:
-    """An epoch as the replay closed it."""
+    """An epoch as the replay closed it. `headers`: per vault of genesis, None once that one is frozen;
+    `header_hashes`: per vault its last header's hash at this epoch, which the next headers name."""
 
     outcome: EpochClosed
     close_time_us: int
     journal_size: int
-    header: Header
+    journal_root: bytes
+    headers: tuple[Header | None, ...]
+    header_hashes: tuple[bytes, ...]
 
 
 @dataclass(slots=True)
@@ -113,6 +116,9 @@ def _difference(found: object, expected: object, where: str) -> Iterator[str]:
             yield from _difference(
                 getattr(found, name), getattr(expected, name), f"{where} {type(found).__name__}.{name}"
             )
+    elif isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected):
+        for index, pair in enumerate(zip(found, expected, strict=True)):
+            yield from _difference(*pair, f"{where}[{index}]")
     elif found != expected:
         yield f"{where}: the journal says {_shown(found)}, replay {_shown(expected)}"
 
@@ -164,7 +170,7 @@ class Replayer:
     """Applies entries in order and compares.
 
     From genesis it computes the log's roots itself. To start from a snapshot, give the restored
-    `reducer`, the `size` it stands at, the hash of the last header, and `root_at(size)` for the roots.
+    `reducer`, the `size` it stands at, the hashes of the vaults' last headers, and `root_at(size)` for the roots.
     `on_epoch` is called while the state is still as it was at the close.
     """
 
@@ -172,14 +178,14 @@ class Replayer:
         self,
         reducer: Reducer | None = None,
         size: int = 0,
-        prev_header_hash: bytes = bytes(32),
+        prev_hashes: Sequence[bytes] = (),
         root_at: Callable[[int], bytes] | None = None,
         on_epoch: "Callable[[Reducer, ReplayedEpoch], None] | None" = None,
     ) -> None:
         self.reducer = reducer
         self.size = size
         self.epochs: list[ReplayedEpoch] = []
-        self._prev_header_hash = prev_header_hash
+        self._prev_hashes = tuple(prev_hashes)
         self._root_at = root_at
         self._on_epoch = on_epoch
         self._frontier = Frontier()
@@ -238,10 +244,11 @@ class Replayer:
         outcome = next((found for found in outcomes if isinstance(found, EpochClosed)), None)
         if outcome is None:
             return
-        genesis = reducer.state.genesis
-        header = build_header(genesis, outcome, item.time_us, self.size, self.root(), self._prev_header_hash)
-        self._prev_header_hash = header.hash()
-        epoch = ReplayedEpoch(outcome, item.time_us, self.size, header)
+        genesis, root = reducer.state.genesis, self.root()
+        prev = self._prev_hashes or (bytes(32),) * len(genesis.vaults)
+        headers = build_headers(genesis, outcome, item.time_us, self.size, root, prev)
+        self._prev_hashes = last_hashes(headers, prev)
+        epoch = ReplayedEpoch(outcome, item.time_us, self.size, root, headers, self._prev_hashes)
         self.epochs.append(epoch)
         if self._on_epoch is not None:
             self._on_epoch(reducer, epoch)

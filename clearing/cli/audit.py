@@ -30,16 +30,22 @@ def audit() -> None:
     help="Journal or data directory.",
 )
 @click.option("--api", envvar="NOVATE_API", help="Read the journal from the operator at this URL instead.")
-@click.option("--rpc", envvar="NOVATE_RPC", help="Compare every posted header with the chain at this URL.")
-@click.option("--vault", envvar="NOVATE_VAULT", help="The vault's address, with --rpc.")
+@click.option(
+    "--rpc",
+    "rpcs",
+    envvar="NOVATE_RPC",
+    multiple=True,
+    help="Compare every posted header with the chain at this URL; once per vault.",
+)
+@click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, help="A vault's address, one for each --rpc.")
 @click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")
 @json_option
 @reports_errors
 def replay_command(
     journal: Path | None,
     api: str | None,
-    rpc: str | None,
-    vault: str | None,
+    rpcs: tuple[str, ...],
+    vaults: tuple[str, ...],
     no_signatures: bool,
     as_json: bool,
 ) -> None:
@@ -50,11 +56,11 @@ def replay_command(
     from clearing.audit.replay import replay
     from clearing.cli.sources import entries
 
-    if (rpc is None) != (vault is None):
-        raise click.UsageError("--rpc and --vault go together")
-    client = vault_client(rpc, vault) if rpc is not None and vault is not None else None
-    # The chain first: every epoch that it holds now is closed in the journal that is read after.
-    posted = client.epoch_count() if client is not None else 0
+    if len(rpcs) != len(vaults):
+        raise click.UsageError("--rpc and --vault go together, as many of one as of the other")
+    clients = [vault_client(rpc, vault) for rpc, vault in zip(rpcs, vaults, strict=True)]
+    # The chains first: every epoch that they hold now is closed in the journal that is read after.
+    posted = [client.epoch_count() for client in clients]
     started = time.perf_counter()
     show = sys.stderr.isatty()
 
@@ -67,32 +73,36 @@ def replay_command(
     if show:
         click.echo("", err=True)
     seconds = time.perf_counter() - started
-    findings = _against_chain(report, client, posted)
-    _tell(report, findings, rpc is not None, not no_signatures, seconds, as_json)
+    findings = _against_chains(report, clients, posted)
+    _tell(report, findings, len(clients), not no_signatures, seconds, as_json)
     if report.divergence is not None:
         fail("REPLAY_DIVERGED", f"the journal is not what its commands give: {report.divergence}", DIVERGED)
     if findings:
         fail("CHAIN_DIFFERS", f"disagreements with the chain: {len(findings)}; the first is {findings[0]}", DIVERGED)
 
 
-def _against_chain(report: "ReplayReport", client: "VaultClient | None", posted: int) -> list[str]:
-    if client is None or report.divergence is not None:
+def _against_chains(report: "ReplayReport", clients: "list[VaultClient]", posted: list[int]) -> list[str]:
+    if not clients or report.divergence is not None:
         return []
     from clearing.audit.chain import compare_with_chain
 
-    return [str(finding) for finding in compare_with_chain(report, client, posted)]
+    pairs = zip(clients, posted, strict=True)
+    return [str(finding) for client, count in pairs for finding in compare_with_chain(report, client, count)]
 
 
 def _tell(
-    report: "ReplayReport", findings: list[str], chain: bool, signatures: bool, seconds: float, as_json: bool
+    report: "ReplayReport", findings: list[str], chains: int, signatures: bool, seconds: float, as_json: bool
 ) -> None:
+    vaults = len(report.state.genesis.vaults) if report.state is not None else 0
     data: dict[str, Any] = {
         "ok": report.divergence is None and not findings,
         "entries": report.entries,
         "root": report.root,
         "epochs": len(report.epochs),
         "signatures_checked": signatures,
-        "chain_compared": chain and report.divergence is None,
+        "chain_compared": chains > 0 and report.divergence is None,
+        "vaults": vaults,
+        "vaults_compared": chains if report.divergence is None else 0,
         "divergence": str(report.divergence) if report.divergence else None,
         "findings": findings,
         "seconds": round(seconds, 3),
@@ -101,13 +111,17 @@ def _tell(
     if len(report.epochs) > EPOCHS_SHOWN:
         lines.append(f"{len(report.epochs):,} epochs; the last {EPOCHS_SHOWN}:")
     for epoch in report.epochs[-EPOCHS_SHOWN:]:
-        root = epoch.outcome.exit_root.hex()[:16]
-        lines.append(f"epoch {epoch.outcome.epoch}: exit root {root}…, sum {epoch.outcome.exit_sums[0]:,} atoms")
+        for number, part in enumerate(epoch.outcome.vaults):
+            name = f"epoch {epoch.outcome.epoch}" + (f", vault {number}" if vaults > 1 else "")
+            told = f"exit root {part.exit_root.hex()[:16]}…, sum {part.exit_sums[0]:,} atoms" if part.live else "frozen"
+            lines.append(f"{name}: {told}")
     if report.divergence is not None:
         lines.append(f"DIVERGED at {report.divergence}")
     lines += [f"CHAIN DIFFERS: {finding}" for finding in findings]
     if data["ok"]:
-        lines.append("every outcome recomputed" + (" and every posted root is the journal's" if chain else ""))
+        compared = f" (of {chains} of {vaults} vaults)" if chains < vaults else ""
+        roots = f" and every posted root is the journal's{compared}" if chains else ""
+        lines.append("every outcome recomputed" + roots)
     emit(data, as_json, lines)
 
 

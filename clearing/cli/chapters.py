@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The demo's chapters about risk: an options market maker on portfolio margin, its reports, its liquidation."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from clearing.cli.desk import Desk, offer, quote, take
@@ -35,7 +36,7 @@ def open_desk(story: "Story", seed: bytes) -> None:
     desk = Desk(story.market.price)
     listings = tuple(c.ListInstrument(spec) for spec in desk.instruments())
     deployment = bytes.fromhex(str(story.api.status()["deployment"])[2:])
-    receipt = story.api.submit(sign(c.OperatorBatch(deployment, 1_000_001, listings), seed))
+    receipt = story.api.submit(sign(c.OperatorBatch(deployment, time.time_ns() // 1_000, listings), seed))
     if receipt["rejected"]:
         raise StageError(f"options could not be listed: {receipt['rejected']}")
     story.market.desk = desk

@@ -34,7 +34,10 @@ def keeper() -> None:
     "--operator-data", type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Data directory with the operator's keys: lets the keeper close an epoch in stress.",
 )  # fmt: skip
-@click.option("--rpc", help="Endpoint of the chain for such an epoch; by default what the operator's config.toml says.")
+@click.option(
+    "--rpc", "rpcs", multiple=True,
+    help="Endpoint of a vault's chain for such an epoch, in genesis's order; by default what config.toml says.",
+)  # fmt: skip
 @click.option(
     "--stress-share", default=0.0, show_default=True, type=click.FloatRange(0, 100),
     help="Stress: this percent of the accounts with positions is below maintenance; 0: off.",
@@ -46,7 +49,7 @@ def keeper() -> None:
 @reports_errors
 def run(
     account: int, key: Path, api: str, journal: Path | None, bid: bool, min_discount: float, operator_data: Path | None,
-    rpc: str | None, stress_share: float, fund_floor: str, emergency_seconds: int, interval: float, once: bool,
+    rpcs: tuple[str, ...], stress_share: float, fund_floor: str, emergency_seconds: int, interval: float, once: bool,
 ) -> None:  # fmt: skip
     """Replay the venue's journal as it grows and act on it until SIGTERM or SIGINT; logs JSON lines to stderr."""
     import signal
@@ -71,7 +74,7 @@ def run(
         _require_key(client, account, key)
         session = Session(client, deployment, account, read_seed(key))
         source = from_directory(journal) if journal is not None else from_api(client)
-        emergency = EmergencyEpochs(operator_data, client, rpc) if operator_data is not None else None
+        emergency = EmergencyEpochs(operator_data, client, rpcs) if operator_data is not None else None
         watch = Keeper(Follower(source), session, settings, log, emergency)
         if once:
             log.info("done", submitted=watch.turn())

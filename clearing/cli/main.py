@@ -29,6 +29,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "claim",
         "Collect an acknowledged withdrawal from the vault.",
     ),
+    "force": ("clearing.cli.force", "force", "Withdraw or close past an operator who does not listen."),
+    "voucher": ("clearing.cli.voucher", "voucher", "Be paid early, from the operator's float."),
     "oracle": ("clearing.cli.oracle", "oracle", "Publish signed prices."),
     "key": ("clearing.cli.member", "key", "Create, register and revoke session keys."),
     "account": (
@@ -41,6 +43,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "keeper": ("clearing.cli.keeper", "keeper", "Watch a venue: propose liquidations, bid, epochs in stress."),
     "market": ("clearing.cli.markets", "market", "Markets: show, list, delist, halt and resume."),
     "params": ("clearing.cli.params", "params", "Governed parameters: show, check and propose."),
+    "govern": ("clearing.cli.govern", "govern", "The holders' vote on parameters and the house's money."),
     "withdraw": (
         "clearing.cli.member",
         "withdraw",
@@ -53,6 +56,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "audit",
         "Replay the journal against itself and the chain.",
     ),
+    "attest": ("clearing.cli.attest", "attest", "Watch a venue: sign true epochs, veto false ones."),
     "journal": ("clearing.cli.audit", "journal", "Check the journal's files."),
     "risk": ("clearing.cli.risk", "risk", "Risk reports of an account or the venue, from the journal."),
     "stress": ("clearing.cli.stress", "stress", "Stress the venue: named scenarios, reverse stress."),

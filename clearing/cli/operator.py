@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`novate operator init|run|rotate`: set up and run the venue."""
+"""`novate operator keys|init|run|rotate|wind-down`: set up, run and end the venue."""
 
 import time
 from pathlib import Path
@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clearing.cli.ending import wind_down
 from clearing.cli.options import NUMBER, json_option
 from clearing.cli.output import emit, fail, note, parse_address, reports_errors
 from clearing.model.params import Instrument
 
 if TYPE_CHECKING:
     from clearing.chain.rpc import Rpc
+    from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
     from clearing.client.http import ApiClient
-    from clearing.model.commands import OperatorCommand
+    from clearing.model.commands import OperatorCommand, Vault
     from clearing.model.params import Params
+    from clearing.service.config import Config
 
 _data = click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 
@@ -24,6 +27,9 @@ _data = click.argument("directory", type=click.Path(path_type=Path, file_okay=Fa
 @click.group()
 def operator() -> None:
     """Set up and run the venue."""
+
+
+operator.add_command(wind_down)
 
 
 @operator.command("keys")
@@ -53,9 +59,28 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
 
 @operator.command("init")
 @_data
-@click.option("--rpc", envvar="NOVATE_RPC", required=True, help="Endpoint of the vault's chain.")
-@click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
-@click.option("--confirmations", default=12, show_default=True, help="Blocks until L1 counts as final.")
+@click.option(
+    "--rpc",
+    "rpcs",
+    envvar="NOVATE_RPC",
+    required=True,
+    multiple=True,
+    help="Endpoint of a vault's chain; once per vault.",
+)
+@click.option(
+    "--vault",
+    "vaults",
+    envvar="NOVATE_VAULT",
+    required=True,
+    multiple=True,
+    help="Address of a vault, one for each --rpc. Their order numbers them from 0.",
+)
+@click.option(
+    "--confirmations",
+    default="12",
+    show_default=True,
+    help='Blocks until a chain counts as final, or "finalized" for what it calls so itself.',
+)
 @click.option("--origin", default="novate.local", show_default=True, help="Domain name in the journal's origin.")
 @click.option("--publishers", default=1, show_default=True, type=click.IntRange(1, 64), help="Oracle publishers.")
 @click.option(
@@ -73,52 +98,94 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
 @reports_errors
 def init(
     directory: Path,
-    rpc: str,
-    vault: str,
-    confirmations: int,
+    rpcs: tuple[str, ...],
+    vaults: tuple[str, ...],
+    confirmations: str,
     origin: str,
     publishers: int,
     instruments: Path | None,
     params_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Write configuration and genesis into DIRECTORY for a deployed vault; nothing is overwritten."""
+    """Write configuration and genesis into DIRECTORY for deployed vaults; nothing is overwritten.
+
+    Attestors, threshold and governor are what the vaults themselves say.
+    """
     from clearing.chain.deploy import require_verified, verify_deployment
     from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
-    from clearing.service.config import Config
     from clearing.service.layout import Layout, create_keys
     from clearing.service.setup import Deployment, init_data_dir
 
     if Layout(directory).journal.exists():
         fail("DATA_DIR_NOT_EMPTY", f"{directory} holds a deployment; choose another directory")
+    if len(rpcs) != len(vaults):
+        raise click.UsageError("--rpc and --vault go together, as many of one as of the other")
     # The files first: keys are made only for what can be.
-    listed, rules = _instruments(instruments), _params(params_file, publishers)
-    client = VaultClient(Rpc(rpc), parse_address(vault, "--vault"))
-    require_verified(verify_deployment(client.rpc, client.address))
+    listed, rules, config = _instruments(instruments), _params(params_file, publishers), _config(rpcs, confirmations)
+    pairs = zip(rpcs, vaults, strict=True)
+    clients = [VaultClient(Rpc(rpc), parse_address(vault, "--vault")) for rpc, vault in pairs]
+    for client in clients:
+        require_verified(verify_deployment(client.rpc, client.address))
     made = create_keys(directory, publishers)
     address = Wallet(made.operator_secp256k1).address
-    if address != client.operator():
-        raise click.UsageError(
-            f"the vault's operator is 0x{client.operator().hex()}, the key in {directory} is 0x{address.hex()}; "
-            "deploy with: novate vault deploy --operator"
-        )
+    _require_alike(clients, address, directory)
     chosen = Deployment(
-        deployment=client.deployment_id(),
+        deployment=clients[0].deployment_id(),
         origin=origin,
-        chain_id=client.rpc.chain_id(),
-        vault=client.address,
-        tokens=tuple(client.tokens()),
+        vaults=tuple(map(_vault_of, clients)),
         operator_address=address,
-        treasury=client.treasury(),
+        treasury=clients[0].treasury(),
         instruments=listed,
         params=rules,
     )
-    config = Config(rpc_url=rpc, confirmations=confirmations)
     genesis = init_data_dir(directory, chosen, time.time_ns() // 1_000, config, publishers)
-    emit({"directory": directory, "deployment": genesis.deployment, "vault": client.address}, as_json)
+    addresses = [spec.address for spec in genesis.vaults]
+    found = {"directory": directory, "deployment": genesis.deployment, "vault": addresses[0], "vaults": addresses}
+    emit(found, as_json)
     note(f"edit {directory}/config.toml if needed, then: novate operator run {directory}")
+
+
+def _config(rpcs: tuple[str, ...], confirmations: str) -> "Config":
+    """One vault in the short form, several as [[vaults]]. Raises `NovateError` CONFIG_INVALID."""
+    from clearing.service.config import Config, VaultConfig, validate
+
+    blocks: int | str = int(confirmations) if confirmations.isdecimal() else confirmations
+    if len(rpcs) == 1:
+        return validate(Config(rpc_url=rpcs[0], confirmations=blocks))
+    return validate(Config(vaults=tuple(VaultConfig((rpc,), blocks) for rpc in rpcs)))
+
+
+def _require_alike(clients: "list[VaultClient]", operator_address: bytes, directory: Path) -> None:
+    """All vaults of one deployment, one treasury, and our key. Raises `click.UsageError`."""
+    first = clients[0]
+    for client in clients:
+        if client.operator() != operator_address:
+            raise click.UsageError(
+                f"the operator of vault 0x{client.address.hex()} is 0x{client.operator().hex()}, the key in "
+                f"{directory} is 0x{operator_address.hex()}; deploy with: novate vault deploy --operator"
+            )
+        if client.deployment_id() != first.deployment_id() or client.treasury() != first.treasury():
+            raise click.UsageError(
+                f"vault 0x{client.address.hex()} has another deployment id or treasury than the first; "
+                "deploy every vault of a venue with the same --deployment and --treasury"
+            )
+
+
+def _vault_of(client: "VaultClient") -> "Vault":
+    """What genesis says of a vault, as its contract does."""
+    from clearing.model.commands import Vault
+
+    governor = client.governor()
+    return Vault(
+        client.rpc.chain_id(),
+        client.address,
+        tuple(client.tokens()),
+        tuple(client.attestors()),
+        client.threshold(),
+        b"" if governor == bytes(20) else governor,
+    )
 
 
 def _instruments(path: Path | None) -> tuple[Instrument, ...]:
@@ -156,7 +223,9 @@ def _params(path: Path | None, publishers: int) -> "Params":
 @click.option(
     "--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the port here once it serves."
 )
-@click.option("--rpc", help="Endpoint of the chain; from config.toml by default.")
+@click.option(
+    "--rpc", "rpcs", multiple=True, help="Endpoint of a vault's chain, in genesis's order; from config.toml by default."
+)
 @click.option("--epoch-seconds", type=int, help="How often to post an epoch.")
 @reports_errors
 def run(
@@ -164,13 +233,13 @@ def run(
     host: str | None,
     port: int | None,
     port_file: Path | None,
-    rpc: str | None,
+    rpcs: tuple[str, ...],
     epoch_seconds: int | None,
 ) -> None:
     """Run sequencer, HTTP interface, chain intake and epoch poster over DIRECTORY, until SIGTERM."""
     from clearing.service.node import run_operator
 
-    raise SystemExit(run_operator(directory, host, port, rpc, epoch_seconds, port_file))
+    raise SystemExit(run_operator(directory, host, port, rpcs, epoch_seconds, port_file))
 
 
 @operator.command("rotate")
@@ -224,35 +293,57 @@ def _submit_as_operator(directory: Path, client: "ApiClient", stamp: int, comman
 
 def _rotate_operator(directory: Path, client: "ApiClient", stamp: int) -> dict[str, object]:
     from clearing.chain.errors import ChainError
-    from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
-    from clearing.cli.sources import genesis_of
     from clearing.model.commands import RotateOperator
     from clearing.model.signature import public_key_of
-    from clearing.service.config import load
     from clearing.service.layout import Layout, ensure_key
 
     folder = Layout(directory).keys
-    vault_address = genesis_of(None, client.url).vaults[0].address
-    reader = VaultClient(Rpc(load(directory).rpc_url), vault_address)
-    old = _wallet_of(folder, reader.operator())
+    readers = _vaults_of(directory, client)
+    olds = [_wallet_of(folder, reader.operator()) for reader in readers]
     new = Wallet(ensure_key(folder / f"operator-{stamp}.secp256k1"))
     seed = ensure_key(folder / f"operator-{stamp}.ed25519")
     seq = _submit_as_operator(directory, client, stamp, RotateOperator(public_key_of(seed), new.address))
+    transactions: list[bytes] = []
     try:
-        receipt = VaultClient(reader.rpc, vault_address, old).send("rotateOperator", new.address)
-        moved = _move_gas_money(reader.rpc, old, new.address)
+        for reader, old in zip(readers, olds, strict=True):
+            transactions.append(VaultClient(reader.rpc, reader.address, old).rotate_operator(new.address).tx_hash)
+        # Once per chain, and only after the last transaction that the old address pays for there.
+        payers = {
+            (reader.rpc.chain_id(), old.address): (reader.rpc, old) for reader, old in zip(readers, olds, strict=True)
+        }
+        moved = sum(_move_gas_money(rpc, old, new.address) for rpc, old in payers.values())
     except ChainError as error:
-        told = f"the journal has rotated, the vault may not have; run the same command again ({error.message})"
+        told = f"the journal has rotated, a vault may not have; run the same command again ({error.message})"
         raise ChainError(error.code, told) from None
     return {
         "seq": seq,
         "operator_key": public_key_of(seed),
         "operator_address": new.address,
-        "transaction": receipt.tx_hash,
+        "transaction": transactions[0] if transactions else None,
+        "transactions": ["0x" + tx_hash.hex() for tx_hash in transactions],
         "gas_money_moved_wei": moved,
     }
+
+
+def _vaults_of(directory: Path, client: "ApiClient") -> "list[VaultClient]":
+    """The live vaults of genesis at the endpoints that config.toml names. Raises `NovateError` NO_CHAIN,
+    `ChainError`."""
+    from clearing.cli.sources import genesis_of
+    from clearing.model.errors import NovateError
+    from clearing.service.config import load
+    from clearing.service.links import connect
+
+    config = load(directory)
+    found = []
+    for number, spec in enumerate(genesis_of(None, client.url).vaults):
+        reader = connect(config.vault(number), spec.address)
+        if reader is None:
+            raise NovateError("NO_CHAIN", f"vault {number} has no endpoint; name its rpc_urls in config.toml")
+        if not reader.frozen():
+            found.append(reader)
+    return found
 
 
 def _wallet_of(folder: Path, address: bytes) -> "Wallet":

@@ -30,6 +30,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def could_not_check(code: str) -> bool:
+    """Whether an error of this code means that nothing was found out (exit status 4)."""
+    return code in _COULD_NOT_CHECK
+
+
 def fail(code: str, message: str, status: int = ERROR) -> NoReturn:
     """End with a stable code and a sentence that helps, on stderr and on one line."""
     click.echo(f"novate: {code}: {' '.join(message.split())}", err=True)
@@ -90,7 +95,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             code = getattr(error, "code", None)
             if isinstance(code, str):
                 message = str(getattr(error, "message", error))
-                fail(code, message, COULD_NOT_CHECK if code in _COULD_NOT_CHECK else ERROR)
+                fail(code, message, COULD_NOT_CHECK if could_not_check(code) else ERROR)
             if os.environ.get("NOVATE_DEBUG"):
                 click.echo(traceback.format_exc(), err=True, nl=False)
             reason = f"{type(error).__name__}: {error}"

@@ -170,7 +170,7 @@ def _changed(client: "ApiClient", changes: tuple[str, ...]) -> "tuple[Params, tu
 
     current, instruments = in_force(client)
     new = _apply(current, changes)
-    validate(new, instruments, len(client.genesis()["genesis"]["vaults"][0]["tokens"]))
+    validate(new, instruments, [len(vault["tokens"]) for vault in client.genesis()["genesis"]["vaults"]])
     return new, instruments
 
 

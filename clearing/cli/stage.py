@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
+from clearing.chain.embedded import CHAIN_ID, EmbeddedEvm, start_embedded
 from clearing.chain.rpc import Rpc
+from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.client.http import ApiClient
 from clearing.client.session import Session
@@ -126,6 +127,7 @@ class Member:
     wallet: Wallet
     wallet_file: Path
     seed: bytes
+    place: int = 0  # number of the vault of the deposit
     deposited: int = 0
     account: int = -1
     session: Session | None = None
@@ -137,13 +139,44 @@ def make_member(folder: Path, name: str, seed: bytes) -> Member:
     return Member(name, wallet, path, seed)
 
 
-def start_chain(members: list[Member], extra: list[Wallet], folder: Path) -> tuple[EmbeddedEvm, Rpc]:
+@dataclass
+class Place:
+    """One chain: its EVM's process, the vault there and the vault's settlement token."""
+
+    evm: EmbeddedEvm
+    rpc: Rpc
+    vault: VaultClient
+    token: bytes
+
+    @property
+    def where(self) -> list[str]:
+        """The options that name it on the command line."""
+        return ["--rpc", self.evm.url, "--vault", "0x" + self.vault.address.hex()]
+
+    def as_payer(self, member: Member) -> VaultClient:
+        """The vault, with the member's wallet."""
+        return VaultClient(self.rpc, self.vault.address, member.wallet)
+
+    def held_by(self, member: Member) -> int:
+        """Atoms of the settlement asset in the member's wallet."""
+        return self.vault.token_balance(0, member.wallet.address)
+
+    def pass_time(self, seconds: int) -> None:
+        """Move this chain's clock."""
+        self.rpc.request("evm_increaseTime", seconds)
+        self.rpc.request("evm_mine")
+
+
+def start_chain(
+    members: list[Member], extra: list[Wallet], folder: Path, chain_id: int = CHAIN_ID
+) -> tuple[EmbeddedEvm, Rpc]:
     """An embedded EVM with gas money for everyone."""
     addresses = [member.wallet.address for member in members] + [wallet.address for wallet in extra]
-    evm = start_embedded(fund=addresses, log_path=folder / "chain.log", idle_exit_s=600)
+    log = folder / f"chain-{chain_id}.log"
+    evm = start_embedded(fund=addresses, log_path=log, idle_exit_s=600, chain_id=chain_id)
     return evm, Rpc(evm.url)
 
 
 def posted_epoch(api: ApiClient) -> int:
-    """The newest epoch that the chain holds, by the operator's word."""
+    """The newest epoch that every live vault holds, by the operator's word."""
     return max((int(epoch["epoch"]) for epoch in api.epochs()["epochs"] if epoch["posted"]), default=0)

@@ -9,16 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clearing.chain.deploy import deploy_token, mint
-from clearing.chain.rpc import Rpc
+from clearing.chain.embedded import CHAIN_ID
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.cli.chapters import fail_desk, open_desk, show_risk
+from clearing.cli.heist import Attestor, forge, post_forged
 from clearing.cli.market import Market
 from clearing.cli.output import usd
 from clearing.cli.stage import (
     Member,
     Narrator,
     Operator,
+    Place,
     StageError,
     make_member,
     must,
@@ -27,7 +29,7 @@ from clearing.cli.stage import (
     start_chain,
     wait_for,
 )
-from clearing.client.http import ApiClient
+from clearing.client.http import ApiClient, ApiError
 from clearing.client.session import Session
 from clearing.model import commands as c
 from clearing.model import ids
@@ -38,6 +40,8 @@ UNIT = 1_000_000
 EPOCH_SECONDS = 6
 DEADLINE_S = 7 * 86_400
 WINDOW_S = 3_600
+# Half of the members deposit on the second chain. Trading does not know.
+CHAIN_IDS = (CHAIN_ID, CHAIN_ID + 1)
 
 
 class Story:
@@ -52,22 +56,21 @@ class Story:
         self.treasury = make_member(folder, "treasury", bytes(32))
         names = ["alice", "bob", "carol", "dave", *(f"member{n}" for n in range(5, members + 1))]
         self.members = [make_member(folder, name, self.rng.randbytes(32)) for name in names[:members]]
+        for number, member in enumerate(self.members):
+            member.place = number % len(CHAIN_IDS)
         self.late = make_member(folder, "latecomer", bytes(32))
-        self.rpc: Rpc
-        self.vault: VaultClient
-        self.token: bytes
+        keepers = [make_member(folder, f"attestor{n}", bytes(32)) for n in range(1, 4)]
+        self.keepers = sorted(keepers, key=lambda keeper: keeper.wallet.address)
+        self.places: list[Place] = []
+        self.attestors: list[Attestor] = []
         self.operator: Operator
         self.api: ApiClient
         self.market: Market
 
     def tell(self) -> bool:
         """Run the story; True if everything was proven."""
-        evm = None
         try:
-            people = [*self.members, self.treasury, self.late]
-            operator = Wallet(_operator_key(self.data))
-            evm, self.rpc = start_chain(people, [operator], self.folder)
-            self._deploy(evm.url)
+            self._deploy()
             self._fund()
             self._register()
             self._trade()
@@ -78,6 +81,7 @@ class Story:
             self._withdraw()
             self._verify()
             self._audit()
+            self._steal()
             self._vanish()
             self._leave()
         except StageError as error:
@@ -85,61 +89,82 @@ class Story:
         finally:
             if hasattr(self, "operator") and self.operator.process.poll() is None:
                 self.operator.kill()
-            if evm is not None:
-                evm.stop()
+            for attestor in self.attestors:
+                attestor.stop()
+            for place in self.places:
+                place.evm.stop()
         return self.tell_.table()
 
     # --- chapters ---
 
-    def _deploy(self, url: str) -> None:
+    def _deploy(self) -> None:
         n = self.tell_
-        n.chapter("A chain, a vault, an operator")
+        n.chapter("Two chains, two vaults, one operator, three attestors")
+        people = [*self.members, self.treasury, self.late, *self.keepers]
         operator = Wallet(_operator_key(self.data))
-        self.token = deploy_token(self.rpc, self.treasury.wallet)
-        arguments = [
-            "--rpc",
-            url,
-            "--wallet",
-            str(self.treasury.wallet_file),
-            "--operator",
-            "0x" + operator.address.hex(),
-        ]
-        arguments += [
-            "--treasury",
-            "0x" + self.treasury.wallet.address.hex(),
-            "--token",
-            "0x" + self.token.hex(),
-        ]
-        arguments += ["--deadline", str(DEADLINE_S), "--window", str(WINDOW_S), "--json"]
-        deployed = must(novate("vault", "deploy", *arguments), "vault deploy").data
-        self.vault = VaultClient(self.rpc, bytes.fromhex(deployed["vault"][2:]))
-        where = ["--rpc", url, "--vault", deployed["vault"]]
-        must(novate("operator", "init", str(self.data), *where, "--confirmations", "0"), "operator init")
+        deployment = "0x" + self.rng.randbytes(32).hex()
+        for chain_id in CHAIN_IDS:
+            evm, rpc = start_chain(people, [operator], self.folder, chain_id)
+            token = deploy_token(rpc, self.treasury.wallet)
+            options = ["--rpc", evm.url, "--wallet", str(self.treasury.wallet_file), "--deployment", deployment]
+            options += ["--operator", "0x" + operator.address.hex(), "--token", "0x" + token.hex()]
+            options += ["--treasury", "0x" + self.treasury.wallet.address.hex()]
+            options += ["--deadline", str(DEADLINE_S), "--window", str(WINDOW_S), "--threshold", "2"]
+            options += [word for k in self.keepers for word in ("--attestor", "0x" + k.wallet.address.hex())]
+            options += ["--veto-bond", "1", "--operator-bond", "10", "--post-bond", "--json"]
+            deployed = must(novate("vault", "deploy", *options), "vault deploy").data
+            vault = VaultClient(rpc, bytes.fromhex(deployed["vault"][2:]))
+            self.places.append(Place(evm, rpc, vault, token))
+            n.say(f"vault {deployed['vault']} on chain {chain_id}, freeze deadline 7 days, window 1 h")
+        self.where = [word for place in self.places for word in place.where]
+        must(novate("operator", "init", str(self.data), *self.where, "--confirmations", "0"), "operator init")
         self.operator = Operator(self.data, self.folder, EPOCH_SECONDS)
         self.api = ApiClient(self.operator.url())
-        self.url, self.where = url, where
-        n.say(f"vault {deployed['vault']} on chain {deployed['chain_id']}, freeze deadline 7 days, window 1 h")
         n.say(f"operator process {self.operator.process.pid} serves {self.api.url}")
-        checked = novate("vault", "verify", *where, "--api", self.api.url)
-        n.prove("the vault is the published code", checked.code == 0, "bytecode and genesis equal the artifacts")
+        self.attestors = [Attestor(k, self.folder, ["--api", self.api.url, *self.where]) for k in self.keepers]
+        n.say(
+            f"attestors: processes {', '.join(str(a.process.pid) for a in self.attestors)}; two of three sign a header"
+        )
+        checked = [novate("vault", "verify", *place.where, "--api", self.api.url).code for place in self.places]
+        n.prove("the vaults are the published code", checked == [0, 0], "bytecode and genesis equal the artifacts")
 
     def _fund(self) -> None:
         n = self.tell_
-        n.chapter("Members deposit on-chain")
+        n.chapter("Members deposit, some on one chain, some on the other")
         amounts = [250_000, 100_000, 100_000, 11_000] + [50_000] * (len(self.members) - 4)
         for member, amount in [*zip(self.members, amounts, strict=True), (self.treasury, 40_000)]:
-            atoms = amount * UNIT
-            mint(self.rpc, self.treasury.wallet, self.token, member.wallet.address, atoms)
-            VaultClient(self.rpc, self.vault.address, member.wallet).deposit(0, atoms, member.wallet.address)
-            member.deposited = atoms
-        count = len(self.members) + 1
-        wait_for(lambda: int(self.api.status()["inbox_count"]) == count, "the operator to see the deposits")
+            self._deposit(member, amount * UNIT)
+        wait_for(lambda: self.api.status()["accounts"] >= len(self.members), "the operator to see the deposits")
         for member in self.members:
-            member.account = int(self.api.owner(member.wallet.address)["accounts"][0]["account"])
-            n.say(f"{member.name:<10} account {member.account:>2}  deposited {usd(member.deposited):>18}")
+            member.account = self._account_of(member)
+            where = f"on chain {CHAIN_IDS[member.place]}"
+            n.say(f"{member.name:<10} account {member.account:>2}  deposited {usd(member.deposited):>18} {where}")
         total = sum(member.deposited for member in self.members) + self.treasury.deposited
-        held = self.vault.token_balance(0, self.vault.address)
-        n.prove("deposits are in the vault", held == total, f"{usd(held)} held, {usd(total)} deposited")
+        held = self._held()
+        n.prove("deposits are in the vaults", held == total, f"{usd(held)} held, {usd(total)} deposited")
+
+    def _deposit(self, member: Member, atoms: int) -> None:
+        place = self.places[member.place]
+        mint(place.rpc, self.treasury.wallet, place.token, member.wallet.address, atoms)
+        place.as_payer(member).deposit(0, atoms, member.wallet.address)
+        member.deposited = atoms
+
+    def _account_of(self, member: Member) -> int:
+        found: list[int] = []
+
+        def seen() -> bool:
+            try:
+                found[:] = [int(row["account"]) for row in self.api.owner(member.wallet.address)["accounts"]]
+            except ApiError:
+                return False
+            return bool(found)
+
+        wait_for(seen, f"{member.name}'s deposit to be consumed")
+        return found[0]
+
+    def _held(self) -> int:
+        """Atoms that the vaults hold, by the tokens' word."""
+        return sum(place.vault.token_balance(0, place.vault.address) for place in self.places)
 
     def _register(self) -> None:
         n = self.tell_
@@ -155,7 +180,7 @@ class Story:
                 raise StageError(f"{member.name}'s key was refused: {receipt['rejected']}")
             member.session = Session(self.api, deployment, member.account, member.seed)
         capital = c.HouseTransfer(ids.OPERATOR_CAPITAL, ids.INSURANCE_FUND, 30_000 * UNIT)
-        self.api.submit(sign(c.OperatorBatch(deployment, 1_000_000, (capital,)), _operator_seed(self.data)))
+        self.api.submit(sign(c.OperatorBatch(deployment, now, (capital,)), _operator_seed(self.data)))
         n.say(f"{len(self.members)} keys registered by EIP-712; the insurance fund holds {usd(30_000 * UNIT)}")
         self.market = Market(self.api, deployment, read_key(self.data / "keys" / "publisher-0.ed25519"), self.rng)
         self.market.publish()
@@ -207,19 +232,20 @@ class Story:
         amount = 5_000 * UNIT
         self.market.publish()  # money leaves at a fresh price alone
         bob.session.submit(c.CancelAll())
-        receipt = bob.session.submit(c.Withdraw(0, 0, amount))
+        other = 1 - bob.place  # deposited here, withdrawn there: the balance is one
+        receipt = bob.session.submit(c.Withdraw(other, 0, amount))
         if receipt["rejected"]:
             raise StageError(f"bob's withdrawal was refused: {receipt['rejected']}")
         epoch = int(self.api.status()["epoch"]) + 1
         wait_for(lambda: posted_epoch(self.api) >= epoch, f"epoch {epoch} to be posted")
-        self.rpc.request("evm_increaseTime", WINDOW_S + 1)
-        self.rpc.request("evm_mine")
-        claimed = novate("claim", *self.where, "--wallet", str(bob.wallet_file), "--json")
-        held = self.vault.token_balance(0, bob.wallet.address)
+        for place in self.places:
+            place.pass_time(WINDOW_S + 1)
+        claimed = novate("claim", *self.places[other].where, "--wallet", str(bob.wallet_file), "--json")
+        held = self.places[other].held_by(bob)
         n.prove(
-            "a withdrawal is claimed on-chain",
+            "a withdrawal is claimed, on the other chain",
             claimed.code == 0 and held == amount,
-            f"bob's wallet holds {usd(held)}",
+            f"bob deposited on {CHAIN_IDS[bob.place]}; his wallet on {CHAIN_IDS[other]} holds {usd(held)}",
         )
 
     def _verify(self) -> None:
@@ -233,7 +259,7 @@ class Story:
             path = self.folder / f"{member.name}.bundle.json"
             address = "0x" + member.wallet.address.hex()
             must(novate("proof", "get", address, "--api", self.api.url, "-o", str(path)), "proof get")
-            result = novate("verify", str(path), "--rpc", self.url, "--vault", self.where[3], "--json")
+            result = novate("verify", str(path), *self.places[0].where, "--json")
             return result.code == 0 and bool(result.data["complete"])
 
         with ThreadPoolExecutor(2) as pool:
@@ -259,29 +285,54 @@ class Story:
         how = "outcomes byte for byte, headers against the chain"
         n.prove("replay gives every outcome and every posted root", result.code == 0, how)
 
+    def _steal(self) -> None:
+        n = self.tell_
+        n.chapter("A thief with the operator's key, and two attestors' keys, posts a forged root")
+        place, alice = self.places[1], self.members[0]
+        for attestor in self.attestors:
+            attestor.require_alive()
+            attestor.hold()
+        last = place.vault.epoch_count()
+        wait_for(lambda: int(self.api.status()["epoch"]) > last, "the operator to close the next epoch")
+        forged, chunks = forge(place.vault, alice.wallet.address, self.treasury.wallet.address)
+        thief = place.as_payer(self.late)
+        stolen = [keeper.wallet for keeper in self.keepers[:2]]
+        digest = post_forged(thief, forged, chunks, Wallet(_operator_key(self.data)), stolen)
+        taken = place.vault.header_hash(forged.epoch) == digest
+        n.say(
+            f"epoch {forged.epoch} on chain {CHAIN_IDS[1]}: alice's exit moved to another leaf; solvent, signed, posted"
+        )
+        for attestor in self.attestors:
+            attestor.resume()
+        wait_for(place.vault.frozen, "the attestors' vetoes", 60)
+        veto = place.vault.veto_of(forged.epoch)
+        n.say(f"vetoed by 0x{veto.by.hex()[:8]}…, {veto.objectors} attestors object; evidence beside their logs")
+        void = place.vault.escape_epoch() < forged.epoch and not self.places[0].vault.frozen()
+        n.prove("a forged root is vetoed and void", taken and void, f"chain {CHAIN_IDS[1]} froze with epoch "
+                f"{place.vault.escape_epoch()}, chain {CHAIN_IDS[0]} lives")  # fmt: skip
+
     def _vanish(self) -> None:
         n = self.tell_
         n.chapter("The operator disappears")
         self.operator.kill()
+        for attestor in self.attestors:
+            attestor.stop()
         shutil.rmtree(self.data)
-        n.say(f"process {self.operator.process.pid} killed, {self.data} deleted")
-        late = self.late
-        late.deposited = 1_234_560_000
-        mint(self.rpc, self.treasury.wallet, self.token, late.wallet.address, late.deposited)
-        VaultClient(self.rpc, self.vault.address, late.wallet).deposit(0, late.deposited, late.wallet.address)
-        n.say(f"a latecomer deposits {usd(late.deposited)}, and nobody is there to consume it")
-        early = novate("exit", *self.where, "--wallet", str(self.members[0].wallet_file), "--json")
+        n.say(f"process {self.operator.process.pid} killed, {self.data} deleted, the attestors gone too")
+        place = self.places[self.late.place]
+        self._deposit(self.late, 1_234_560_000)
+        n.say(f"a latecomer deposits {usd(self.late.deposited)}, and nobody is there to consume it")
+        early = novate("exit", *place.where, "--wallet", str(self.members[0].wallet_file), "--json")
         n.say("before the deadline: " + early.err.strip().splitlines()[-1].strip())
-        n.prove("nobody can freeze early", not self.vault.frozen(), "the deadline has not passed")
-        self.rpc.request("evm_increaseTime", DEADLINE_S + 1)
-        self.rpc.request("evm_mine")
+        n.prove("nobody can freeze early", not place.vault.frozen(), "the deadline has not passed")
+        place.pass_time(DEADLINE_S + 1)
 
     def _leave(self) -> None:
         n = self.tell_
-        n.chapter("Everyone leaves, with chain data alone")
+        n.chapter("Everyone leaves, with the two chains' data alone")
         people = [*self.members, self.treasury, self.late]
-        before = {person.name: self.vault.token_balance(0, person.wallet.address) for person in people}
-        held = self.vault.token_balance(0, self.vault.address)
+        before = {person.name: self._owned(person) for person in people}
+        held = self._held()
         empty = self.folder / "empty"
 
         def go(person: Member) -> bool:
@@ -292,17 +343,15 @@ class Story:
                 n.say(f"{person.name}: {result.err.strip()[-300:]}")
             return result.code == 0
 
-        results = [go(people[0])]  # the first one freezes the vault
-        n.prove(
-            "the vault is frozen by a member",
-            self.vault.frozen(),
-            f"escape epoch {self.vault.escape_epoch()}",
-        )
+        results = [go(people[0])]  # the first one freezes the vault that lived on
+        frozen = all(place.vault.frozen() for place in self.places)
+        epochs = ", ".join(str(place.vault.escape_epoch()) for place in self.places)
+        n.prove("the other vault is frozen by a member", frozen, f"escape epochs {epochs}")
         with ThreadPoolExecutor(2) as pool:
             results += pool.map(go, people[1:])
         paid = 0
         for person in people:
-            gained = self.vault.token_balance(0, person.wallet.address) - before[person.name]
+            gained = self._owned(person) - before[person.name]
             paid += gained
             n.say(f"{person.name:<10} deposited {usd(person.deposited):>18}   left with {usd(gained):>18}")
         n.prove(
@@ -310,9 +359,13 @@ class Story:
             all(results),
             f"{sum(results)} of {len(people)}, each its own process",
         )
-        n.prove("paid out is what the vault held", paid == held, f"{usd(paid)} of {usd(held)}")
-        rest = self.vault.token_balance(0, self.vault.address)
-        n.prove("the vault's remainder is exactly zero", rest == 0, f"{rest} atoms left")
+        n.prove("paid out is what the vaults held", paid == held, f"{usd(paid)} of {usd(held)}")
+        rest = self._held()
+        n.prove("the vaults' remainder is exactly zero", rest == 0, f"{rest} atoms left")
+
+    def _owned(self, person: Member) -> int:
+        """Atoms in someone's wallets on both chains."""
+        return sum(place.held_by(person) for place in self.places)
 
 
 def _operator_key(data: Path) -> bytes:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`novate vault deploy|verify` and `novate deposit`: the chain's side of a deployment."""
+"""`novate vault deploy|verify|mint|fund-float|post-bond` and `novate deposit`: the chain's side of a deployment."""
 
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,13 @@ from clearing.cli.options import (
 )
 from clearing.cli.output import PROOF_INVALID, emit, fail, note, parse_address, parse_usd, reports_errors, usd
 from clearing.model.ids import MAX_LANES
+
+if TYPE_CHECKING:
+    from clearing.chain.deploy import VaultParams
+    from clearing.chain.vault import VaultClient
+    from clearing.model.commands import Genesis
+
+WEI = 10**18
 
 
 @click.group()
@@ -47,6 +55,25 @@ def vault() -> None:
 @click.option("--deadline", default=604_800, show_default=True, type=NUMBER, help="Seconds until anyone may freeze.")
 @click.option("--window", default=3_600, show_default=True, type=NUMBER, help="Challenge window in seconds.")
 @click.option("--min-deposit", default="10", show_default=True, help="Smallest first deposit, in units.")
+@click.option(
+    "--attestor",
+    "attestors",
+    multiple=True,
+    help="Address of someone who replays the journal and signs headers; repeatable. Without any, nobody has to.",
+)
+@click.option("--threshold", type=click.IntRange(1, 16), help="Attestors who must sign; more than half by default.")
+@click.option("--governor", help="Who alone may change parameters: the timelock that `novate govern deploy` made.")
+@click.option("--seconding", type=NUMBER, help="Seconds for which one veto holds a header; the window by default.")
+@click.option("--veto-bond", default="0", show_default=True, help="Ether that a veto or a receipt challenge puts up.")
+@click.option("--operator-bond", default="0", show_default=True, help="Ether without which no header can be posted.")
+@click.option("--post-bond", is_flag=True, help="Put up the operator's bond at once, from the wallet.")
+@click.option(
+    "--float-cap",
+    "float_caps",
+    multiple=True,
+    help="What vouchers may pay per hour, once for each asset in order: units of the settlement asset, then atoms. "
+    "Without it there is no cap.",
+)
 @json_option
 @reports_errors
 def deploy(
@@ -60,6 +87,14 @@ def deploy(
     deadline: int,
     window: int,
     min_deposit: str,
+    attestors: tuple[str, ...],
+    threshold: int | None,
+    governor: str | None,
+    seconding: int | None,
+    veto_bond: str,
+    operator_bond: str,
+    post_bond: bool,
+    float_caps: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Deploy a vault for a settlement asset and up to three collateral assets, and verify what was deployed."""
@@ -73,11 +108,14 @@ def deploy(
     from clearing.chain.rpc import Rpc
     from clearing.chain.wallet import Wallet
 
-    endpoint, payer = Rpc(rpc), Wallet.load(wallet)
     identity = _deployment_id(deployment)
     if len(tokens) > MAX_LANES:
         raise click.UsageError(f"a vault holds at most {MAX_LANES} assets, not {len(tokens)}")
+    signers, needed = _attestors(attestors, threshold)
+    caps = _caps(float_caps, len(tokens) or test_tokens)
     assets = [parse_address(token, "--token") for token in tokens]
+    bond = _wei(operator_bond, "--operator-bond")
+    endpoint, payer = Rpc(rpc), Wallet.load(wallet)
     if not assets:
         note(f"no --token: deploying {'a worthless test token' if test_tokens == 1 else 'worthless test tokens'}")
         assets = [deploy_token(endpoint, payer)]
@@ -90,21 +128,64 @@ def deploy(
         deadline,
         window,
         parse_usd(min_deposit),
+        governor=parse_address(governor, "--governor") if governor else bytes(20),
+        seconding_s=seconding,
+        attestors=signers,
+        threshold=needed,
+        veto_bond_wei=_wei(veto_bond, "--veto-bond"),
+        operator_bond_wei=bond,
+        float_caps=caps,
     )
     client = deploy_vault(endpoint, payer, params)
     require_verified(verify_deployment(endpoint, client.address, params))
-    emit(
-        {
-            "vault": client.address,
-            "token": assets[0],
-            "tokens": assets,
-            "deployment": identity,
-            "chain_id": endpoint.chain_id(),
-            "deadline_seconds": deadline,
-            "window_seconds": window,
-        },
-        as_json,
-    )
+    if post_bond and bond:
+        client.post_bond(bond)
+    elif bond:
+        note(f"no header can be posted before the operator's bond: novate vault post-bond {operator_bond}")
+    emit(_deployed(client, params), as_json)
+
+
+def _attestors(given: tuple[str, ...], threshold: int | None) -> tuple[list[bytes], int]:
+    """Addresses, ascending, and how many must sign: more than half unless said otherwise."""
+    signers = sorted({parse_address(address, "--attestor") for address in given})
+    needed = len(signers) // 2 + 1 if threshold is None and signers else threshold or 0
+    if needed > len(signers):
+        raise click.UsageError(f"--threshold {needed} is more than there are attestors ({len(signers)})")
+    return signers, needed
+
+
+def _caps(given: tuple[str, ...], assets: int) -> list[int]:
+    caps = [parse_amount(text, asset) for asset, text in enumerate(given)]
+    if caps and len(caps) != assets:
+        raise click.UsageError(f"{len(caps)} --float-cap for {assets} assets; give one for each")
+    return caps
+
+
+def _deployed(client: "VaultClient", params: "VaultParams") -> dict[str, object]:
+    """What the deployment is, for people and programs."""
+    return {
+        "vault": client.address,
+        "token": params.tokens[0],
+        "tokens": list(params.tokens),
+        "deployment": params.deployment_id,
+        "chain_id": client.rpc.chain_id(),
+        "deadline_seconds": params.deadline_s,
+        "window_seconds": params.challenge_window_s,
+        "attestors": ["0x" + signer.hex() for signer in params.attestors],
+        "threshold": params.threshold,
+        "governor": params.governor,
+        "operator_bond_wei": client.operator_bond(),
+    }
+
+
+def _wei(text: str, what: str) -> int:
+    """Wei from a decimal amount of ether, or a usage error."""
+    whole, _, fraction = text.partition(".")
+    if not (whole.isdecimal() and whole.isascii() and (fraction or "0").isdecimal() and len(fraction) <= 18):
+        raise click.UsageError(f"{what} {text[:40]!r} is not a decimal amount of ether, such as 0.5")
+    if len(whole) > 12:
+        raise click.UsageError(f"{what} {text[:40]!r} is more ether than there is")
+    return int(whole) * WEI + int(fraction.ljust(18, "0"))
 
 
 def _deployment_id(text: str | None) -> bytes:
@@ -137,16 +218,7 @@ def verify_vault(rpc: str, vault: str, journal: Path | None, api: str | None, as
     if (journal is not None or api is not None) and all(ok for _, ok, _ in checks):
         from clearing.cli.sources import genesis_of
 
-        genesis = genesis_of(journal, api)
-        told = genesis.vaults[0]
-        for name, found, wanted in (
-            ("genesis: chain id", client.rpc.chain_id(), told.chain_id),
-            ("genesis: address", client.address, told.address),
-            ("genesis: deployment id", client.deployment_id(), genesis.deployment),
-            ("genesis: treasury", client.treasury(), genesis.treasury),
-            ("genesis: tokens", tuple(client.tokens()), told.tokens),
-        ):
-            checks.append((name, found == wanted, _shown(found)))
+        checks += _against_genesis(client, genesis_of(journal, api))
     lines = [f"{'ok    ' if ok else 'FAILED'}  {name}: {detail}" for name, ok, detail in checks]
     good = all(ok for _, ok, _ in checks)
     rows = [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]
@@ -155,7 +227,30 @@ def verify_vault(rpc: str, vault: str, journal: Path | None, api: str | None, as
         fail("VAULT_MISMATCH", "do not deposit into this vault", PROOF_INVALID)
 
 
+def _against_genesis(client: "VaultClient", genesis: "Genesis") -> list[tuple[str, bool, str]]:
+    """Whether genesis names this vault, and says of it what the contract does: (name, ok, detail)."""
+    place = client.rpc.chain_id(), client.address
+    number = next((n for n, told in enumerate(genesis.vaults) if (told.chain_id, told.address) == place), None)
+    if number is None:
+        listed = ", ".join(f"0x{told.address.hex()} on chain {told.chain_id}" for told in genesis.vaults)
+        return [("genesis: vault", False, f"0x{client.address.hex()} on chain {place[0]} is not among {listed}")]
+    told = genesis.vaults[number]
+    governor = client.governor()
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("deployment id", client.deployment_id(), genesis.deployment),
+        ("treasury", client.treasury(), genesis.treasury),
+        ("tokens", tuple(client.tokens()), told.tokens),
+        ("attestors", tuple(client.attestors()), told.attestors),
+        ("threshold", client.threshold(), told.threshold),
+        ("governor", b"" if governor == bytes(20) else governor, told.governor),
+    )
+    checks = [("genesis: vault", True, f"number {number} of {len(genesis.vaults)}")]
+    return checks + [(f"genesis: {name}", found == wanted, _shown(found)) for name, found, wanted in pairs]
+
+
 def _shown(value: object) -> str:
+    if value in ((), b""):
+        return "none"
     if isinstance(value, tuple):
         return ", ".join(_shown(item) for item in value)
     return "0x" + value.hex() if isinstance(value, bytes) else str(value)
@@ -183,6 +278,40 @@ def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None
     token = tokens[asset]
     receipt = mint(client.rpc, client.wallet, token, receiver, atoms)
     emit({"token": token, "to": receiver, "amount": amount, "transaction": receipt.tx_hash}, as_json)
+
+
+@vault.command("fund-float")
+@click.argument("amount")
+@rpc_option
+@vault_option
+@wallet_option
+@asset_option
+@json_option
+@reports_errors
+def fund_float(amount: str, rpc: str, vault: str, wallet: Path, asset: int, as_json: bool) -> None:
+    """Add AMOUNT from the wallet to the float that vouchers are paid from. It is the operator's risk: later claims
+    repay it, and the operator can take back what is left."""
+    atoms = parse_amount(amount, asset)
+    client = vault_client(rpc, vault, wallet)
+    receipt = client.fund_float(asset, atoms)
+    data = {"asset": asset, "amount_atoms": atoms, "float_atoms": client.float_of(asset)}
+    emit(data | {"transaction": receipt.tx_hash}, as_json)
+
+
+@vault.command("post-bond")
+@click.argument("ether")
+@rpc_option
+@vault_option
+@wallet_option
+@json_option
+@reports_errors
+def post_bond(ether: str, rpc: str, vault: str, wallet: Path, as_json: bool) -> None:
+    """Put up ETHER for the operator: it is lost on a proven fault, and without enough of it no header can be posted."""
+    amount = _wei(ether, "ETHER")
+    client = vault_client(rpc, vault, wallet)
+    receipt = client.post_bond(amount)
+    data = {"posted_wei": amount, "bond_wei": client.operator_bond(), "required_wei": client.required_bond_wei()}
+    emit(data | {"transaction": receipt.tx_hash}, as_json)
 
 
 @click.command()

@@ -15,6 +15,7 @@ import msgspec
 from clearing.model.errors import NovateError
 
 MSGPACK = "application/msgpack"
+JSON = "application/json"
 
 
 class ApiError(NovateError):
@@ -53,9 +54,9 @@ class ApiClient:
 
     # --- transport ---
 
-    def request(self, method: str, path: str, content: bytes | None = None) -> bytes:
+    def request(self, method: str, path: str, content: bytes | None = None, kind: str = MSGPACK) -> bytes:
         """The body of a successful answer."""
-        headers = {"content-type": MSGPACK} if content is not None else {}
+        headers = {"content-type": kind} if content is not None else {}
         try:
             response = self._http.request(method, path, content=content, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -75,6 +76,9 @@ class ApiClient:
             return msgspec.json.decode(content)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ApiError("BAD_ANSWER", f"{self.url} did not answer in JSON ({error}); check the URL") from None
+
+    def _post_json(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return dict(self._json(self.request("POST", path, msgspec.json.encode(body), JSON)))
 
     # --- commands ---
 
@@ -130,9 +134,33 @@ class ApiClient:
     def epoch(self, number: int) -> dict[str, Any]:
         return dict(self._get(f"/v1/epochs/{number}"))
 
-    def bundle(self, owner: bytes) -> bytes:
-        """The owner's offline proof file of the latest posted epoch."""
-        return self.request("GET", f"/v1/proofs/0x{owner.hex()}")
+    def bundle(self, owner: bytes, vault: int = 0) -> bytes:
+        """The owner's offline proof file of the latest epoch that was posted to a vault."""
+        return self.request("GET", f"/v1/proofs/0x{owner.hex()}?vault={vault}")
+
+    # --- attestors ---
+
+    def headers(self, epoch: int) -> list[dict[str, Any]]:
+        """Per live vault: `vault`, `header` (hex), `header_hash`, `chunk_hashes`, `posted`."""
+        return list(self._get(f"/v1/epochs/{epoch}/headers")["headers"])
+
+    def attest(self, vault: int, epoch: int, header_hash: bytes, signature: bytes) -> dict[str, Any]:
+        """Hand in an attestor's signature (65 bytes) over a header; who has signed by now."""
+        body = {"vault": vault, "epoch": epoch} | {"header_hash": _hex(header_hash), "signature": _hex(signature)}
+        return self._post_json("/v1/attestations", body)
+
+    def attestations(self, epoch: int) -> list[dict[str, Any]]:
+        """Per live vault: `threshold`, `signed` (address and signature each) and `missing` addresses."""
+        return list(self._get(f"/v1/attestations/{epoch}")["vaults"])
+
+    # --- vouchers ---
+
+    def voucher(
+        self, vault: int, asset: int, cumulative: int, expiry_s: int, owner: bytes, signature: bytes
+    ) -> dict[str, Any]:
+        """Ask the operator to countersign a voucher that its owner signed: `operator_signature` beside its fields."""
+        body = {"vault": vault, "asset": asset, "cumulative": str(cumulative), "expiry": expiry_s}
+        return self._post_json("/v1/vouchers", body | {"owner": _hex(owner), "signature": _hex(signature)})
 
     def checkpoint(self) -> str:
         """The latest checkpoint, a signed note."""
@@ -145,6 +173,10 @@ class ApiClient:
             return msgspec.msgpack.decode(content, type=list[bytes])
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ApiError("BAD_ANSWER", f"{self.url} did not answer with blocks ({error})") from None
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
 
 
 def _refusal(response: httpx.Response) -> ApiError:

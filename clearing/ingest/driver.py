@@ -277,7 +277,7 @@ class Run:
             journal_size=recorder.size if recorder else 0,
             root=recorder.root.hex() if recorder else "",
             state_root=close.state_root.hex() if close else "",
-            exit_root=close.exit_root.hex() if close else "",
+            exit_root=close.vaults[0].exit_root.hex() if close else "",
             complete=cause is None,
             problem=None if cause is None else Problem(cause.code, cause.message),
             timing=Timing(elapsed_ms, self._events * 1_000 // elapsed_ms),

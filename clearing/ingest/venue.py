@@ -68,9 +68,7 @@ class Venue:
         self.deployment = Deployment(
             deployment=derive("deployment/" + symbol, members),
             origin="ingest.invalid",
-            chain_id=1,
-            vault=derive("vault")[:20],
-            tokens=(derive("token")[:20],),
+            vaults=(c.Vault(1, derive("vault")[:20], (derive("token")[:20],)),),
             operator_address=_address(Account.from_key(self.keys.operator_secp256k1)),
             treasury=derive("treasury")[:20],
             instruments=(

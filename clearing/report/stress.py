@@ -269,9 +269,10 @@ def _course(ticks: list[Tick], cascade: list[CascadeRow]) -> Iterator[tuple[floa
 def spot_ratios(state: State, kinds: dict[int, str], tick: Tick) -> dict[int, int]:
     """Ratio of every underlying's price: its class's, for a synthetic asset on top of its reference's."""
     ratios = {number: tick.spot[kind] for number, kind in kinds.items()}
-    for asset in state.assets:
-        if asset.under is not None and asset.reference is not None:
-            ratios[asset.under.id] = ratios[asset.under.id] * tick.spot[kinds[asset.reference.id]] // PPM
+    # Once each, however many vaults hold it.
+    followed = {a.under.id: a.reference.id for a in state.assets if a.under is not None and a.reference is not None}
+    for number, reference in followed.items():
+        ratios[number] = ratios[number] * tick.spot[kinds[reference]] // PPM
     return ratios
 
 
@@ -314,10 +315,9 @@ def _prepare(rig: Rig, scenario: Scenario) -> None:
 
 def _void_collateral(state: State) -> None:
     """The collateral asset that counts for most over all accounts is worth nothing from here on."""
-    values = [assets.value_of(asset, asset.held) for asset in state.assets]
-    lane = max(range(len(values)), key=lambda lane: (values[lane] if lane else -1, -lane))
-    if lane:
-        asset = state.assets[lane]
+    kinds = [asset for asset in state.assets if not asset.settlement]
+    asset = max(kinds, key=lambda asset: (assets.value_of(asset, asset.held), -asset.lane), default=None)
+    if asset is not None:
         # Without a price and without a claim to count, it holds up no liquidation either.
         asset.under = None
         asset.spec = msgspec.structs.replace(asset.spec, maintenance_haircut_ppm=PPM)
@@ -336,11 +336,16 @@ def most_exposed(state: State, count: int = 2, move_ppm: int = -300_000) -> list
 
 
 def _withdraw_all(state: State, number: int) -> None:
-    """Take out of the vault all that the account may, as a withdrawal would."""
+    """Take out of the vaults all that the account may, as withdrawals would."""
     account = state.accounts[number]
     free = max(0, min(headroom(account), equity(account) - account.pledged))
     account.cash -= free
-    state.holdings -= free
+    left = free
+    for lane in state.cash_lanes:
+        taken = min(left, state.assets[lane].held)
+        state.assets[lane].held -= taken
+        state.assets[lane].deposited -= taken
+        left -= taken
     state.dirty[number] = account
 
 

@@ -202,7 +202,7 @@ def _cover_row(
         now = assess(account)[0]
         excess = before - now - initial
         if excess > 0:
-            owner = account.owner.leaf_index
+            owner = account.owner.number
             losses[owner] = losses.get(owner, 0) + excess
         owed += max(0, -now)
     largest = sorted(losses.values(), reverse=True)

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Signed heads of the journal: one note per group commit, two signatures.
 
-The Ed25519 line is for people and witnesses, the secp256k1 line for the contract, which checks it
-over EIP-712 in the vault's domain. coincurve signs directly, since eth-account takes ten times as
-long and this is once per commit.
+The Ed25519 line is for people and witnesses, the secp256k1 line for the contracts, which check it
+over EIP-712 in the deployment's domain, the same on every chain. coincurve signs directly, since
+eth-account takes ten times as long and this is once per commit.
 """
 
 from typing import NamedTuple
 
 from clearing.chain.abi import keccak
-from clearing.chain.wallet import domain_separator, typed_digest
+from clearing.chain.wallet import checkpoint_digest
 from clearing.model.commands import Genesis
 from clearing.service.layout import KeyRing
 from proofs.checkpoint import Checkpoint, origin_of, secp256k1_line, sign
-from proofs.hashing import exit_domain
-
-_TYPE = "Checkpoint(bytes32 domain,uint64 size,bytes32 root)"
 
 
 class SignedCheckpoint(NamedTuple):
@@ -31,11 +28,9 @@ class CheckpointSigner:
     second line out."""
 
     def __init__(self, genesis: Genesis, ring: KeyRing, secp256k1: bytes | None) -> None:
-        vault = genesis.vaults[0]
         self.origin = origin_of(genesis.origin, genesis.deployment)
         self._ring = ring
-        self._domain = exit_domain(vault.chain_id, vault.address)
-        self._separator = domain_separator(vault.chain_id, vault.address)
+        self._deployment = genesis.deployment
         self._address = b""
         if secp256k1 is not None:
             from coincurve import PrivateKey
@@ -53,6 +48,5 @@ class CheckpointSigner:
         return SignedCheckpoint(size, root, sign(Checkpoint(self.origin, size, root), seed, lines))
 
     def _contract_line(self, size: int, root: bytes) -> str:
-        digest = typed_digest(self._separator, _TYPE, self._domain, size.to_bytes(32, "big"), root)
-        raw = self._key.sign_recoverable(digest, hasher=None)
+        raw = self._key.sign_recoverable(checkpoint_digest(self._deployment, size, root), hasher=None)
         return secp256k1_line(self.origin, self._address, raw[:64] + bytes([raw[64] + 27]))

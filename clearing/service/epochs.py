@@ -8,7 +8,7 @@ Rules:
 - Both are caches of the journal. A record is written before its snapshot, and a restart uses a
   snapshot only if every record up to its epoch is there: so replaying the tail makes again whatever
   was lost.
-- A record names its header; headers chain, so record n needs record n - 1.
+- A record holds a header per live vault; headers chain, so record n needs record n - 1.
 """
 
 import os
@@ -18,29 +18,27 @@ from typing import Final
 
 import msgspec
 
-from clearing.audit.headers import build_header
+from clearing.audit.rounds import build_headers, last_hashes
 from clearing.model.codec import encode
 from clearing.model.commands import Genesis
-from clearing.model.errors import NovateError
+from clearing.model.errors import NovateError, Refused
 from clearing.model.outcomes import EpochClosed
 from clearing.service.commit import named
 from clearing.service.layout import Layout
 from clearing.service.pipeline import ClosedEpoch
 from journal import JournalError
 from journal.snapshot import Snapshots
+from proofs.diff import decode_chunk
 from proofs.hashing import sha256
-from proofs.header import Header
+from proofs.leaf import ExitLeaf
 
 _SUFFIX: Final = ".epoch"
+_VERSION: Final = 2
 
 
-class EpochRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """One closed epoch. `snapshot_seq` is the journal's size right after the closing entry."""
+class VaultPart(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One vault's header of an epoch and the diff that it commits to."""
 
-    version: int
-    epoch: int
-    snapshot_seq: int
-    outcome: EpochClosed
     header: bytes
     chunks: tuple[bytes, ...]
 
@@ -52,6 +50,32 @@ class EpochRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_f
     def chunk_hashes(self) -> list[bytes]:
         """SHA-256 of the diff's chunks, in order."""
         return [sha256(chunk) for chunk in self.chunks]
+
+
+class EpochRecord(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """One closed epoch. `snapshot_seq` is the journal's size right after the closing entry; `vaults` hold None
+    for a frozen vault; `last_hashes` are the vaults' last header hashes, which the next headers name."""
+
+    version: int
+    epoch: int
+    snapshot_seq: int
+    journal_root: bytes
+    outcome: EpochClosed
+    vaults: tuple[VaultPart | None, ...]
+    last_hashes: tuple[bytes, ...]
+
+    def part(self, vault: int) -> VaultPart:
+        """A vault's part. Raises `NovateError` UNKNOWN_VAULT, NO_HEADER."""
+        if not 0 <= vault < len(self.vaults):
+            raise Refused("UNKNOWN_VAULT", f"there is no vault {vault}; the deployment has {len(self.vaults)}")
+        found = self.vaults[vault]
+        if found is None:
+            raise Refused("NO_HEADER", f"vault {vault} was frozen before epoch {self.epoch} and has no header of it")
+        return found
+
+    def live(self) -> list[int]:
+        """Numbers of the vaults that have a header of this epoch."""
+        return [number for number, part in enumerate(self.vaults) if part is not None]
 
 
 _decode = msgspec.msgpack.Decoder(EpochRecord).decode
@@ -83,7 +107,7 @@ class EpochBook:
     def __init__(self, layout: Layout, genesis: Genesis, keep_snapshots: int = 3) -> None:
         self.snapshots = Snapshots(layout.snapshots)
         self._folder = layout.epochs
-        self._genesis = genesis
+        self.genesis = genesis
         self._keep = keep_snapshots
         self._queue: list[ClosedEpoch] = []
         self._lock = threading.Lock()
@@ -103,9 +127,8 @@ class EpochBook:
         return written
 
     def _write(self, closed: ClosedEpoch) -> EpochRecord:
-        header = self._header(closed)
         size = closed.head.next_seq
-        record = EpochRecord(1, closed.outcome.epoch, size, closed.outcome, header.encode(), tuple(closed.chunks))
+        record = self._record(closed)
         write_durably(self._path(record.epoch), encode(record))
         try:
             self.snapshots.save(size, closed.head.block_hash, closed.payload)
@@ -114,17 +137,37 @@ class EpochBook:
             raise named(error) from None
         return record
 
-    def _header(self, closed: ClosedEpoch) -> Header:
-        head = closed.head
-        prev = self.header_hash(closed.outcome.epoch - 1)
-        return build_header(self._genesis, closed.outcome, closed.time_us, head.next_seq, head.tree_root, prev)
+    def _record(self, closed: ClosedEpoch) -> EpochRecord:
+        head, outcome = closed.head, closed.outcome
+        prev = self.last_hashes(outcome.epoch - 1)
+        size, root = head.next_seq, head.tree_root
+        headers = build_headers(self.genesis, outcome, closed.time_us, size, root, prev)
+        parts = tuple(
+            VaultPart(header.encode(), tuple(chunks)) if header is not None else None
+            for header, chunks in zip(headers, closed.chunks, strict=True)
+        )
+        return EpochRecord(_VERSION, outcome.epoch, size, root, outcome, parts, last_hashes(headers, prev))
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"{epoch:010d}{_SUFFIX}"
 
-    def header_hash(self, epoch: int) -> bytes:
-        """Hash of an epoch's header; zero for epoch 0. Raises `NovateError` UNKNOWN_EPOCH."""
-        return self.load(epoch).header_hash if epoch else bytes(32)
+    def last_hashes(self, epoch: int) -> tuple[bytes, ...]:
+        """Per vault the hash of its last header at an epoch; zero before the first. Raises `NovateError`
+        UNKNOWN_EPOCH."""
+        return self.load(epoch).last_hashes if epoch else (bytes(32),) * len(self.genesis.vaults)
+
+    def leaves(self, vault: int, epoch: int) -> list[ExitLeaf]:
+        """A vault's exit leaves as its header of `epoch` commits to them, ascending, from the records' diffs.
+
+        Raises `NovateError` UNKNOWN_EPOCH, EPOCH_RECORD_DAMAGED.
+        """
+        leaves: dict[int, ExitLeaf] = {}
+        for number in range(1, epoch + 1):
+            for chunk in self.load(number).part(vault).chunks:
+                for row in decode_chunk(chunk).rows:
+                    owner = row.owner if row.owner is not None else leaves[row.index].owner
+                    leaves[row.index] = ExitLeaf(row.index, owner, row.exits, row.acks)
+        return [leaves[index] for index in sorted(leaves)]
 
     def load(self, epoch: int) -> EpochRecord:
         """A record. Raises `NovateError` UNKNOWN_EPOCH, EPOCH_RECORD_DAMAGED."""
@@ -135,7 +178,7 @@ class EpochBook:
             raise NovateError("UNKNOWN_EPOCH", f"epoch {epoch} is not closed yet; GET /v1/epochs lists them") from None
         except (OSError, msgspec.MsgspecError, ValueError) as error:
             raise NovateError("EPOCH_RECORD_DAMAGED", f"{path}: {error}; delete it and restart") from None
-        if record.version != 1 or record.epoch != epoch:
+        if record.version != _VERSION or record.epoch != epoch:
             raise NovateError(
                 "EPOCH_RECORD_DAMAGED", f"{path} is not the record of epoch {epoch}; delete it and restart"
             )

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from clearing.model import ids
 from clearing.model.codec import decode_entry
 from clearing.model.errors import NovateError, Refused
-from clearing.service import views
+from clearing.service import views, wire
 from clearing.service.pipeline import Receipt
 from clearing.service.venue import Venue
 from journal import JournalError
@@ -31,15 +31,18 @@ from journal import JournalError
 MAX_BATCH: Final = 1_000
 MAX_BATCH_BYTES: Final = 8 << 20
 MAX_BLOCKS_BYTES: Final = 4 << 20
+MAX_JSON_BYTES: Final = 65_536
 _MSGPACK: Final = "application/msgpack"
 _envelopes = msgspec.msgpack.Decoder(list[bytes]).decode
 
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
+
 STATUS: Final[dict[str, int]] = {
     "MALFORMED": 400,
     "BAD_PARAMETER": 400,
     "BAD_SIGNATURE": 401,
+    "NOT_ATTESTOR": 403,
     "UNSUPPORTED_KEY": 401,
     "UNKNOWN_KEY": 401,
     "KEY_EXPIRED": 401,
@@ -50,18 +53,30 @@ STATUS: Final[dict[str, int]] = {
     "UNKNOWN_INSTRUMENT": 404,
     "UNKNOWN_EPOCH": 404,
     "UNKNOWN_SEQ": 404,
+    "UNKNOWN_VAULT": 404,
+    "UNKNOWN_ASSET": 404,
+    "NO_HEADER": 404,
     "NOT_POSTED": 404,
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "NONCE_USED": 409,
     "ORACLE_REPLAYED": 409,
     "GENESIS_TWICE": 409,
+    "HEADER_DIFFERS": 409,
+    "VOUCHER_TOO_HIGH": 409,
+    "VOUCHER_TOO_LOW": 409,
+    "FLOAT_TOO_LOW": 409,
+    "OUTFLOW_CAPPED": 409,
+    "VAULT_FROZEN": 409,
+    "WINDING_DOWN": 409,
     "ENVELOPE_TOO_LARGE": 413,
     "BODY_TOO_LARGE": 413,
     "OVERLOADED": 503,
     "SHUTTING_DOWN": 503,
     "NODE_HALTED": 503,
     "SNAPSHOT_NOT_FOUND": 503,
+    "NO_CHAIN": 503,
+    "RPC_UNREACHABLE": 503,
     "DISK_FULL": 507,
     "JOURNAL_FULL": 507,
 }
@@ -113,34 +128,6 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
     return _error(code, message, error.status_code)
 
 
-async def _body(request: Request, limit: int, code: str) -> bytes:
-    """The body, read no further than `limit` bytes. Raises `Refused` with `code`."""
-    parts, total = [], 0
-    async for part in request.stream():
-        total += len(part)
-        if total > limit:
-            raise Refused(code, f"the body is larger than {limit} bytes; send less at once")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _number(text: str, name: str, low: int, high: int) -> int:
-    """A decimal parameter in low..high. Raises `Refused` BAD_PARAMETER."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 19 and low <= int(text) <= high):
-        raise Refused("BAD_PARAMETER", f"{name} = {text[:40]!r}: it must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def _address(text: str) -> bytes:
-    try:
-        raw = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 20:
-        raise Refused("BAD_PARAMETER", f"{text[:50]!r} is not an address: 0x and 40 hexadecimal digits")
-    return raw
-
-
 class Api:
     """The endpoints over a `Venue`."""
 
@@ -150,12 +137,12 @@ class Api:
     # --- commands ---
 
     async def command(self, request: Request) -> Response:
-        raw = await _body(request, ids.MAX_ENVELOPE_BYTES, "ENVELOPE_TOO_LARGE")
+        raw = await wire.body(request, ids.MAX_ENVELOPE_BYTES, "ENVELOPE_TOO_LARGE")
         found = await asyncio.wrap_future(self._venue.submit(raw))
         return _json(views.receipt(found))
 
     async def commands(self, request: Request) -> Response:
-        body = await _body(request, MAX_BATCH_BYTES, "BODY_TOO_LARGE")
+        body = await wire.body(request, MAX_BATCH_BYTES, "BODY_TOO_LARGE")
         try:
             raws = _envelopes(body)
         except (msgspec.MsgspecError, ValueError, OverflowError) as error:
@@ -198,7 +185,7 @@ class Api:
         return _json({"auctions": await run_in_threadpool(read)})
 
     async def account(self, request: Request) -> Response:
-        number = _number(request.path_params["number"], "account", 0, 2**32)
+        number = wire.number(request.path_params["number"], "account", 0, 2**32)
 
         def read() -> Any:
             with self._venue.lock:
@@ -212,7 +199,7 @@ class Api:
         return _json(await run_in_threadpool(read))
 
     async def owner(self, request: Request) -> Response:
-        address = _address(request.path_params["address"])
+        address = wire.address(request.path_params["address"])
 
         def read() -> Any:
             with self._venue.lock:
@@ -224,8 +211,8 @@ class Api:
         return _json(await run_in_threadpool(read))
 
     async def book(self, request: Request) -> Response:
-        number = _number(request.path_params["instrument"], "instrument", 0, 2**32)
-        depth = _number(request.query_params.get("depth", "20"), "depth", 1, 1_000)
+        number = wire.number(request.path_params["instrument"], "instrument", 0, 2**32)
+        depth = wire.number(request.query_params.get("depth", "20"), "depth", 1, 1_000)
 
         def read() -> Any:
             with self._venue.lock:
@@ -239,7 +226,7 @@ class Api:
     # --- the journal ---
 
     def _seq(self, text: str) -> int:
-        seq = _number(text, "seq", 0, 2**63 - 1)
+        seq = wire.number(text, "seq", 0, 2**63 - 1)
         size = self._venue.store.head().next_seq
         if seq >= size:
             raise Refused("UNKNOWN_SEQ", f"no entry {seq} yet; the journal holds {size}")
@@ -262,7 +249,7 @@ class Api:
     async def blocks(self, request: Request) -> Response:
         store = self._venue.store
         size = store.head().next_seq
-        seq = _number(request.query_params.get("from", "0"), "from", 0, 2**63 - 1)
+        seq = wire.number(request.query_params.get("from", "0"), "from", 0, 2**63 - 1)
         if seq > size:
             raise Refused("UNKNOWN_SEQ", f"no entry {seq} yet; the journal holds {size}")
 
@@ -281,21 +268,50 @@ class Api:
     # --- epochs and proofs ---
 
     async def epochs(self, request: Request) -> Response:
-        first = _number(request.query_params.get("from", "1"), "from", 1, 2**63 - 1)
-        limit = _number(request.query_params.get("limit", "100"), "limit", 1, 1_000)
+        first = wire.number(request.query_params.get("from", "1"), "from", 1, 2**63 - 1)
+        limit = wire.number(request.query_params.get("limit", "100"), "limit", 1, 1_000)
         return _json(await run_in_threadpool(self._venue.epochs, first, limit))
 
     async def epoch(self, request: Request) -> Response:
-        number = _number(request.path_params["epoch"], "epoch", 1, 2**63 - 1)
+        number = wire.number(request.path_params["epoch"], "epoch", 1, 2**63 - 1)
         record = await run_in_threadpool(self._venue.book.load, number)
-        return _json(views.epoch(record, self._venue.posted_epoch()))
+        return _json(views.epoch(record, self._venue.posted()))
+
+    async def headers(self, request: Request) -> Response:
+        number = wire.number(request.path_params["epoch"], "epoch", 1, 2**63 - 1)
+        return _json(await run_in_threadpool(self._venue.headers, number))
 
     async def proof(self, request: Request) -> Response:
-        address = _address(request.path_params["owner"])
-        bundle = await run_in_threadpool(self._venue.prover.bundle, address)
+        address = wire.address(request.path_params["owner"])
+        vault = wire.number(request.query_params.get("vault", "0"), "vault", 0, 255)
+        bundle = await run_in_threadpool(self._venue.prover.bundle, address, vault)
         name = f"novate-{address.hex()}.proof"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(bundle, media_type="application/octet-stream", headers=headers)
+
+    # --- attestors and vouchers ---
+
+    async def attest(self, request: Request) -> Response:
+        body = wire.fields(await wire.body(request, MAX_JSON_BYTES, "BODY_TOO_LARGE"), wire.AttestationBody)
+        header_hash = wire.data(body.header_hash, "header_hash", 32, 32)
+        signature = wire.data(body.signature, "signature", 65, 65)
+        book = self._venue.attestations
+        attestor = await run_in_threadpool(book.add, body.vault, body.epoch, header_hash, signature)
+        known = await run_in_threadpool(book.view, body.vault, body.epoch)
+        return _json({"attestor": views.plain(attestor)} | known)
+
+    async def attestations(self, request: Request) -> Response:
+        number = wire.number(request.path_params["epoch"], "epoch", 1, 2**63 - 1)
+        return _json(await run_in_threadpool(self._venue.attested, number))
+
+    async def voucher(self, request: Request) -> Response:
+        body = wire.fields(await wire.body(request, MAX_JSON_BYTES, "BODY_TOO_LARGE"), wire.VoucherBody)
+        cumulative = wire.number(str(body.cumulative), "cumulative", 1, ids.MAX_AMOUNT_ATOMS)
+        expiry = wire.number(str(body.expiry), "expiry", 1, 2**53)
+        owner, signature = wire.address(body.owner), wire.data(body.signature, "signature", 1, 8_192)
+        desk = self._venue.vouchers
+        arguments = body.vault, body.asset, cumulative, expiry, owner, signature
+        return _json(await run_in_threadpool(desk.countersigned, *arguments))
 
 
 def _result(result: Receipt | BaseException) -> Any:
@@ -326,7 +342,11 @@ def build_app(venue: Venue, report: Callable[[str, BaseException], None]) -> Sta
         ("GET", "/v1/blocks", api.blocks),
         ("GET", "/v1/epochs", api.epochs),
         ("GET", "/v1/epochs/{epoch}", api.epoch),
+        ("GET", "/v1/epochs/{epoch}/headers", api.headers),
         ("GET", "/v1/proofs/{owner}", api.proof),
+        ("POST", "/v1/attestations", api.attest),
+        ("GET", "/v1/attestations/{epoch}", api.attestations),
+        ("POST", "/v1/vouchers", api.voucher),
     ]
     routes = [Route(path, _guarded(endpoint, report), methods=[method]) for method, path, endpoint in table]
     return Starlette(routes=routes, exception_handlers={HTTPException: _on_http_error})

@@ -14,13 +14,12 @@ Rules:
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clearing.audit.replay import Replayer, replay
-from clearing.chain.rpc import Rpc
 from clearing.client.http import ApiClient
 from clearing.client.session import Session
 from clearing.core import auction, liquidation
@@ -34,6 +33,7 @@ from clearing.model.errors import NovateError
 from clearing.model.signature import sign
 from clearing.service import config as configuration
 from clearing.service.layout import KeyRing, Layout
+from clearing.service.links import Link, close_links, connect
 from journal import JournalError, Store
 from journal.block import decode
 from journal.replay import entries
@@ -265,12 +265,12 @@ def stress(state: State, below: int, settings: Settings) -> str:
 
 
 class EmergencyEpochs:
-    """Closes epochs with the operator's keys of a data directory; the node posts what is closed. `rpc_url`
-    replaces the configured endpoint of the chain."""
+    """Closes epochs with the operator's keys of a data directory; the node posts what is closed. `rpc_urls`
+    replace the first configured endpoints of the vaults' chains."""
 
-    def __init__(self, directory: Path, client: ApiClient, rpc_url: str | None = None) -> None:
+    def __init__(self, directory: Path, client: ApiClient, rpc_urls: Sequence[str] = ()) -> None:
         self._client = client
-        given = {} if rpc_url is None else {"rpc_url": rpc_url}
+        given = {"rpc_urls": tuple(rpc_urls)}
         self._config = configuration.override(configuration.load(directory), given)
         self._ring = KeyRing(Layout(directory).keys)
 
@@ -283,18 +283,18 @@ class EmergencyEpochs:
         epoch = state.epoch + 1
         # Above all nonces in use, and not so far that what the node signs meanwhile would be too old.
         nonce = state.operator_nonces.high + ids.NONCE_WINDOW // 2
-        command = CloseEpoch(epoch, (self._l1_block(),))
+        command = CloseEpoch(epoch, tuple(self._l1_block(state, number) for number in range(len(state.vaults))))
         body = OperatorBatch(state.deployment, nonce, (command,))
         receipt = self._client.submit(sign(body, self._ring.ed25519(state.operator_key).seed))
         return 0 if receipt["rejected"] else epoch
 
-    def _l1_block(self) -> tuple[int, bytes]:
-        """As the node's own poster names it: a final block, at most the one before the newest."""
-        if not self._config.rpc_url:
+    def _l1_block(self, state: State, number: int) -> tuple[int, bytes]:
+        """As the node's own poster names it."""
+        if state.vaults[number].frozen is not None:
             return 0, bytes(32)
-        rpc = Rpc(self._config.rpc_url)
+        chosen, spec = self._config.vault(number), state.genesis.vaults[number]
+        link = Link(number, spec, connect(chosen, spec.address), chosen)
         try:
-            block = rpc.block(max(0, rpc.block_number() - max(1, self._config.confirmations)))
+            return link.l1_block()
         finally:
-            rpc.close()
-        return block.number, block.hash
+            close_links([link])

@@ -7,7 +7,10 @@
     keys/publisher-N.ed25519    signs oracle updates, while the publisher runs with the operator
     journal/                    the journal
     snapshots/                  state at epochs
-    epochs/                     per closed epoch: header and diff chunks, for posting again
+    epochs/                     per closed epoch: headers and diff chunks, for posting again
+    attestations/               per epoch: the attestors' signatures over its headers
+    sending/                    per vault: transactions that are not mined yet
+    vouchers/                   per owner and asset: the last voucher that was countersigned
 
 Keys are written once and never overwritten. A key that others can read is refused and not
 repaired, since it must be taken as known. After a rotation the old and the new file lie side by
@@ -51,6 +54,18 @@ class Layout:
     @property
     def epochs(self) -> Path:
         return self.root / "epochs"
+
+    @property
+    def attestations(self) -> Path:
+        return self.root / "attestations"
+
+    @property
+    def sending(self) -> Path:
+        return self.root / "sending"
+
+    @property
+    def vouchers(self) -> Path:
+        return self.root / "vouchers"
 
 
 def read_key(path: Path) -> bytes:

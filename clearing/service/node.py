@@ -5,7 +5,7 @@ Rules:
 - Start: read the configuration, recover, sign the head, then serve. Until then nothing is accepted.
 - SIGTERM and SIGINT: stop accepting, commit what waits, write epoch records, exit 0. A fault of the
   writer: exit 1; what was acknowledged is in the journal.
-- The background parts (chain, ticker) may fail and be tried again; their last fault is in the log once
+- The background parts (chains, ticker) may fail and be tried again; their last fault is in the log once
   per change, and in GET /v1/status.
 - The log is one JSON object per line on standard error, and never one line per command.
 """
@@ -18,7 +18,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,22 @@ import structlog
 import uvicorn
 
 from clearing.chain.errors import ChainError
-from clearing.chain.rpc import Rpc
-from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.model.errors import NovateError
 from clearing.service import config as configuration
+from clearing.service.attestations import AttestationBook
+from clearing.service.challenges import Answerer
 from clearing.service.checkpoints import CheckpointSigner
 from clearing.service.commit import Committer
 from clearing.service.config import Config
-from clearing.service.epochs import write_durably
+from clearing.service.ending import Ending
+from clearing.service.epochs import EpochRecord, write_durably
+from clearing.service.freeze import FreezeWatch
 from clearing.service.http import build_app
 from clearing.service.intake import Intake
 from clearing.service.layout import KeyRing, Layout, read_key
+from clearing.service.links import Link, close_links, open_links
+from clearing.service.loops import Faults, Loop
 from clearing.service.operator import Operator
 from clearing.service.pipeline import ClosedEpoch, Pipeline
 from clearing.service.poster import Poster
@@ -46,9 +51,7 @@ from clearing.service.recover import open_store, recover, warm
 from clearing.service.sequencer import Sequencer
 from clearing.service.ticker import Ticker
 from clearing.service.venue import Venue
-
-# Faults of a background part that no later attempt can mend: people must look.
-_HOPELESS = ("INBOX_DIVERGED", "POST_DIVERGED", "VAULT_FROZEN", "WRONG_CHAIN", "WRONG_VAULT")
+from clearing.service.vouchers import VoucherDesk
 
 
 def now_us() -> int:
@@ -69,86 +72,6 @@ def configure_logging() -> Any:
     return structlog.get_logger()
 
 
-class Faults:
-    """The last fault per part; a fault is logged when it changes and when it is over."""
-
-    def __init__(self, log: Any) -> None:
-        self._log = log
-        self._last: dict[str, str] = {}
-        self._lock = threading.Lock()
-
-    def report(self, part: str, error: BaseException) -> None:
-        code = getattr(error, "code", type(error).__name__)
-        with self._lock:
-            changed = self._last.get(part) != code
-            self._last[part] = code
-        if changed:
-            self._log.error("fault", part=part, code=code, message=str(error))
-
-    def clear(self, part: str) -> None:
-        with self._lock:
-            over = self._last.pop(part, None)
-        if over is not None:
-            self._log.info("fault over", part=part, code=over)
-
-    def current(self) -> dict[str, str]:
-        with self._lock:
-            return dict(self._last)
-
-
-class Loop:
-    """Calls `turn` every `seconds` (0: never) and `poked` soon after `poke`, on a thread of its own."""
-
-    def __init__(
-        self,
-        name: str,
-        seconds: float,
-        turn: Callable[[], object],
-        faults: Faults,
-        poked: Callable[[], object] | None = None,
-    ) -> None:
-        self._name, self._seconds, self._turn, self._poked, self._faults = name, seconds, turn, poked, faults
-        self._wake = threading.Event()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def poke(self) -> None:
-        """Have `poked` called soon; any thread may."""
-        self._wake.set()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        self._stopped = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        due = time.monotonic() + self._seconds
-        while True:
-            poked = self._wake.wait(max(0.0, due - time.monotonic()) if self._seconds else None)
-            self._wake.clear()
-            if self._stopped:
-                return
-            work = self._poked if poked else self._turn
-            if not poked:
-                due = time.monotonic() + self._seconds
-            if work is not None and not self._attempt(work):
-                return
-
-    def _attempt(self, work: Callable[[], object]) -> bool:
-        """Do it; False when no later attempt could help."""
-        try:
-            work()
-            self._faults.clear(self._name)
-        except Exception as error:  # noqa: BLE001 - reported, and tried again
-            self._faults.report(self._name, error)
-            return getattr(error, "code", "") not in _HOPELESS
-        return True
-
-
 class Node:
     """Everything of one data directory, running from construction to `close`. Overrides of the
     configuration may be given by name. Raises `NovateError` (and `ChainError`) when it cannot start."""
@@ -166,7 +89,11 @@ class Node:
         self._clock_us = clock_us
         self._layout = Layout(data_dir)
         self._ring = KeyRing(self._layout.keys)
-        self._rpc: Rpc | None = None
+        self._links: list[Link] = []
+        self._loops: list[Loop] = []
+        self._posting: list[Loop] = []
+        self.intakes: list[Intake] = []
+        self.freezes: list[FreezeWatch] = []
         self.store = open_store(self._layout, self.config.journal_map_bytes)
         try:
             self._recover()
@@ -223,63 +150,111 @@ class Node:
             on_fatal=self._fatal,
         )
         self.operator = Operator(self.pipeline, self.sequencer.submit, self._ring)
-        self.ticker = Ticker(self.pipeline, self.operator, self._clock_us, config.tick_seconds, self.faults.report)
-        vault = self._vault()
+        self.ticker = Ticker(
+            self.pipeline, self.operator, self._clock_us, config.tick_seconds, self.faults.report, self._ended
+        )
+        self.ending = Ending(self.store, self.pipeline, self.book)
+        wallet = lambda: Wallet(self._operator_secp256k1())  # noqa: E731 - read only when something is signed
+        self._links = open_links(self.genesis, config, wallet, self.faults.report, self._layout.sending)
         self.prover = Prover(self.book, self._signer)
+        self.attestations = AttestationBook(self._layout.attestations, self.genesis, self.book, self._attested)
         self.poster = Poster(
             self.pipeline,
             self.operator,
             self.book,
-            vault,
-            vault.wallet if vault else None,
-            config.confirmations,
-            self.prover.posted,
+            self._links,
+            self.attestations,
+            self.store.consistency,
+            self._posted,
+            self.ending.final_epoch,
         )
-        self.intake = None
-        self._loops = [Loop("poster", config.epoch_seconds, self.poster.turn, self.faults, self.poster.post_missing)]
-        if vault is not None:
-            self.intake = Intake(self.pipeline, self.operator, vault, config.confirmations)
-            self._loops.append(Loop("intake", config.poll_seconds, self.intake.turn, self.faults))
+        self.vouchers = VoucherDesk(
+            self.pipeline, self._links, self._layout.vouchers, wallet, self._clock_us, config.voucher_seconds
+        )
+        self._make_loops()
         self._resume()
-        posted = lambda: self.poster.posted_epoch  # noqa: E731 - a name for it would say no more
         self.venue = Venue(
-            self.store, self.pipeline, self.sequencer, self.book, self.prover, posted, self.faults.current
+            self.store,
+            self.pipeline,
+            self.sequencer,
+            self.book,
+            self.prover,
+            self.poster,
+            self.attestations,
+            self.vouchers,
+            self.ending.view,
+            self.faults.current,
         )
+
+    def _make_loops(self) -> None:
+        """One for the epochs; per connected vault one for posting and one for its inbox and a freeze, so that
+        no chain waits for another."""
+        config = self.config
+        self._epochs = Loop("poster", config.epoch_seconds, self.poster.turn, self.faults, self.poster.post_missing)
+        self._loops = [self._epochs]
+        for link, vault in zip(self._links, self.poster.vaults, strict=True):
+            if link.client is None:
+                continue
+            number = link.number
+            intake = Intake(self.pipeline, self.operator, link)
+            freeze = FreezeWatch(self.pipeline, self.operator, self.book, link)
+            answer = Answerer(self.store, self.book, link).turn
+            post = vault.post_missing
+            self.intakes.append(intake)
+            self.freezes.append(freeze)
+            self._posting.append(Loop(f"posting {number}", config.post_seconds, post, self.faults, post))
+            follow = partial(self._follow, intake, freeze)
+            self._loops.append(Loop(f"vault {number}", config.poll_seconds, follow, self.faults))
+            self._loops.append(Loop(f"challenges {number}", config.post_seconds, answer, self.faults))
+        self._loops += self._posting
+
+    @property
+    def intake(self) -> Intake | None:
+        """The first vault's intake, when it has a chain."""
+        return self.intakes[0] if self.intakes else None
+
+    def _follow(self, intake: Intake, freeze: FreezeWatch) -> None:
+        """A vault's inbox, until it freezes; then its escape."""
+        settled = freeze.settled
+        if freeze.turn():
+            if not settled:
+                self._epochs.poke()
+        else:
+            intake.turn()
 
     def _resume(self) -> None:
         """Post what a crash left unposted; an unreachable chain delays that and does not prevent a start."""
         try:
             self.poster.post_missing()
+            self._ended()
         except ChainError as error:
             self.faults.report("poster", error)
-
-    def _vault(self) -> VaultClient | None:
-        """The vault of genesis behind the configured endpoint. Raises `ChainError` WRONG_CHAIN,
-        `NovateError` WRONG_VAULT; an unreachable endpoint is only a fault for later."""
-        if not self.config.rpc_url:
-            return None
-        chosen = self.genesis.vaults[0]
-        self._rpc = Rpc(self.config.rpc_url)
-        vault = VaultClient(self._rpc, chosen.address, Wallet(self._operator_secp256k1()))
-        try:
-            vault.rpc.require_chain(chosen.chain_id)
-            theirs = vault.deployment_id()
-        except ChainError as error:
-            if error.code != "RPC_UNREACHABLE":
-                raise
-            self.faults.report("chain", error)
-            return vault
-        if theirs != self.genesis.deployment:
-            message = f"vault 0x{chosen.address.hex()} is of deployment {theirs.hex()}, not of this journal's"
-            raise NovateError("WRONG_VAULT", message)
-        return vault
 
     # --- callbacks from the writer ---
 
     def _epoch_closed(self, epoch: ClosedEpoch) -> None:
         """Whoever asked for the close: what is closed is written and posted."""
         self.book.closed(epoch)
-        self._loops[0].poke()
+        self._poke()
+
+    def _attested(self, _vault: int) -> None:
+        """A header may have enough signatures now."""
+        self._poke()
+
+    def _posted(self, vault: int, record: EpochRecord) -> None:
+        """A vault holds this epoch; an epoch that is overdue may be closed now."""
+        self.prover.posted(vault, record)
+        self._epochs.poke()
+
+    def _ended(self) -> None:
+        """Everything may be acknowledged now: then the final epoch closes without waiting for its turn."""
+        if self.ending.done and self.ending.final_epoch() is None:
+            self.poster.hurry()
+            self._epochs.poke()
+
+    def _poke(self) -> None:
+        for loop in (*self._posting, self._epochs):
+            loop.poke()
 
     def _price(self) -> None:
         self.ticker.price_moved()
@@ -313,8 +288,7 @@ class Node:
         self._release()
 
     def _release(self) -> None:
-        if self._rpc is not None:
-            self._rpc.close()
+        close_links(self._links)
         self.store.close()
 
     def run(self, host: str | None = None, port: int | None = None, port_file: Path | None = None) -> int:
@@ -380,14 +354,15 @@ def run_operator(
     data_dir: Path,
     host: str | None = None,
     port: int | None = None,
-    rpc_url: str | None = None,
+    rpc_urls: Sequence[str] = (),
     epoch_seconds: int | None = None,
     port_file: Path | None = None,
     **overrides: Any,
 ) -> int:
     """Run the operator of a data directory in this process; its exit code. What is None comes from
-    config.toml. `port` 0 takes a free one, which `port_file` tells. Raises `NovateError`, `ChainError`."""
-    node = Node(data_dir, rpc_url=rpc_url, epoch_seconds=epoch_seconds, **overrides)
+    config.toml. `port` 0 takes a free one, which `port_file` tells; `rpc_urls` are the vaults' endpoints in
+    genesis's order. Raises `NovateError`, `ChainError`."""
+    node = Node(data_dir, rpc_urls=tuple(rpc_urls), epoch_seconds=epoch_seconds, **overrides)
     # A full collection over a large state stops the writer for as long as several commits; the core
     # makes no cycles, so what was loaded is set aside and the rest is collected rarely.
     gc.collect()

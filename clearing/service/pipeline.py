@@ -62,8 +62,8 @@ class Receipt:
 
 class ClosedEpoch:
     """An epoch as it stood when it closed, before the next command: what a header, proofs and a
-    restart are made of. `payload` is the state snapshot, `chunks` the diff; `head` is the journal
-    right after the closing entry, which ends its block."""
+    restart are made of. `payload` is the state snapshot, `chunks` the diff per vault; `head` is the
+    journal right after the closing entry, which ends its block."""
 
     __slots__ = ("chunks", "head", "outcome", "payload", "seq", "time_us")
     head: Head
@@ -73,7 +73,7 @@ class ClosedEpoch:
         self.time_us = time_us
         self.outcome = outcome
         self.payload = snapshot.dump(reducer.state)
-        self.chunks = list(reducer.state.diff_chunks)
+        self.chunks = [list(vault.diff_chunks) for vault in reducer.state.vaults]
 
 
 def closing(outcomes: Sequence[Outcome]) -> EpochClosed | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Offline proof bundles of the latest posted epoch.
+"""Offline proof bundles of the latest posted epoch, per vault.
 
 Rules: the live state has moved on, so leaves and paths come from the epoch's own snapshot, restored
 and verified against its roots when the first bundle is asked for. That copy serves until the next
@@ -16,7 +16,6 @@ from clearing.model.params import params_hash
 from clearing.service.checkpoints import CheckpointSigner
 from clearing.service.epochs import EpochBook, EpochRecord
 from proofs import bundle as b
-from proofs.header import Header
 
 
 class Prover:
@@ -26,40 +25,45 @@ class Prover:
         self._book = book
         self._signer = signer
         self._lock = threading.Lock()
-        self._record: EpochRecord | None = None
-        self._state: State | None = None
-        self._note = ""
+        self._posted: dict[int, EpochRecord] = {}
+        self._views: dict[int, tuple[State, str]] = {}
 
-    def posted(self, record: EpochRecord) -> None:
-        """From now on bundles are of this epoch."""
+    def posted(self, vault: int, record: EpochRecord) -> None:
+        """From now on a vault's bundles are of this epoch."""
         with self._lock:
-            if self._record is None or self._record.epoch != record.epoch:
-                self._record, self._state, self._note = record, None, ""
+            self._posted[vault] = record
+            epochs = {kept.epoch for kept in self._posted.values()}
+            self._views = {epoch: view for epoch, view in self._views.items() if epoch in epochs}
 
-    def _view(self) -> tuple[EpochRecord, State, str]:
-        """The posted epoch's record, state and signed checkpoint."""
+    def _view(self, vault: int) -> tuple[EpochRecord, State, str]:
+        """The record, state and signed checkpoint of the last epoch that was posted to a vault."""
         with self._lock:
-            record = self._record
+            record = self._posted.get(vault)
             if record is None:
-                raise Refused("NOT_POSTED", "no epoch is posted yet; ask again after the first")
-            if self._state is None:
-                self._state = snapshot.load(self._book.payload(record), record.outcome)
-                root = Header.decode(record.header).journal_root
-                self._note = self._signer.sign(self._state.operator_key, record.snapshot_seq, root).note
-            return record, self._state, self._note
+                raise Refused("NOT_POSTED", f"no epoch is posted to vault {vault} yet; ask again after the first")
+            if record.epoch not in self._views:
+                state = snapshot.load(self._book.payload(record), record.outcome)
+                note = self._signer.sign(state.operator_key, record.snapshot_seq, record.journal_root).note
+                self._views[record.epoch] = state, note
+            return record, *self._views[record.epoch]
 
-    def bundle(self, owner: bytes) -> bytes:
-        """The bundle file of an owner (20 bytes). Raises `Refused` NOT_POSTED, UNKNOWN_OWNER; `NovateError`
-        SNAPSHOT_*."""
-        record, state, note = self._view()
+    def bundle(self, owner: bytes, vault: int = 0) -> bytes:
+        """The bundle file of an owner (20 bytes) in a vault's tree. Raises `Refused` NOT_POSTED, UNKNOWN_VAULT,
+        UNKNOWN_OWNER; `NovateError` SNAPSHOT_*."""
+        count = len(self._book.genesis.vaults)
+        if not 0 <= vault < count:
+            raise Refused("UNKNOWN_VAULT", f"there is no vault {vault}; the deployment has {count}")
+        record, state, note = self._view(vault)
         found = state.owners.get(owner)
-        leaf = state.exit_tree.leaf(found.leaf_index) if found is not None else None
+        tree = state.vaults[vault].exit_tree
+        leaf = tree.leaf(found.leaves[vault]) if found is not None and found.leaves[vault] >= 0 else None
         if found is None or leaf is None:
-            message = f"0x{owner.hex()} has no leaf in epoch {record.epoch}; a deposit appears in the next epoch"
+            message = (
+                f"0x{owner.hex()} has no leaf in epoch {record.epoch} of vault {vault}; a deposit appears in the next"
+            )
             raise Refused("UNKNOWN_OWNER", message)
-        proof = state.exit_tree.proof(leaf.index)
-        genesis = state.genesis
-        vault = genesis.vaults[0]
+        proof = tree.proof(leaf.index)
+        spec = state.genesis.vaults[vault]
         exit_part = b.ExitPart(
             index=leaf.index,
             owner=owner.hex(),
@@ -73,12 +77,12 @@ class Prover:
             b.Bundle(
                 format=b.FORMAT,
                 deployment_id=state.deployment.hex(),
-                chain_id=vault.chain_id,
-                vault=vault.address.hex(),
+                chain_id=spec.chain_id,
+                vault=spec.address.hex(),
                 origin=self._signer.origin,
                 operator_key=state.operator_key[1:].hex(),
-                assets=tuple(token.hex() for token in vault.tokens),
-                header=record.header.hex(),
+                assets=tuple(token.hex() for token in spec.tokens),
+                header=record.part(vault).header.hex(),
                 exit=exit_part,
                 checkpoint=note,
                 states=tuple(_state_part(state, account, hash_of_params) for account in found.accounts),

@@ -83,13 +83,13 @@ def _take_note(store: Store, book: EpochBook, reducer: Reducer, epoch: ReplayedE
     """Write the records of an epoch that the tail closes, as the pipeline would have."""
     closed = ClosedEpoch(epoch.journal_size - 1, epoch.close_time_us, epoch.outcome, reducer)
     block = next(store.read(closed.seq))
-    closed.head = Head(block.term, epoch.journal_size, block.hash, epoch.journal_size, epoch.header.journal_root)
+    closed.head = Head(block.term, epoch.journal_size, block.hash, epoch.journal_size, epoch.journal_root)
     book.closed(closed)
     book.flush()
 
 
-def _from_snapshot(store: Store, book: EpochBook) -> tuple[Reducer | None, int, bytes]:
-    """The newest snapshot that verifies: its reducer, the journal's size there, the last header's hash."""
+def _from_snapshot(store: Store, book: EpochBook) -> tuple[Reducer | None, int, tuple[bytes, ...]]:
+    """The newest snapshot that verifies: its reducer, the journal's size there, the last headers' hashes."""
     whole, end = book.last_whole(), store.head().next_seq
     for seq in reversed(book.snapshots.list()):
         if not 0 < seq <= end:
@@ -101,10 +101,10 @@ def _from_snapshot(store: Store, book: EpochBook) -> tuple[Reducer | None, int, 
             outcome = closing(decode_entry(store.entry(seq - 1)).outcomes)
             if outcome is None or outcome.epoch > whole or book.load(outcome.epoch).outcome != outcome:
                 continue
-            return Reducer(state=snapshot.load(found.payload, outcome)), seq, book.header_hash(outcome.epoch)
+            return Reducer(state=snapshot.load(found.payload, outcome)), seq, book.last_hashes(outcome.epoch)
         except (JournalError, NovateError):
             continue  # an older snapshot, or the journal alone, will do
-    return None, 0, bytes(32)
+    return None, 0, ()
 
 
 def warm(recent: Recent, store: Store, count: int = 4_096) -> list[Receipt]:

@@ -24,13 +24,12 @@ from journal import JournalError, Store
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What is chosen once. Addresses have 20 bytes, `deployment` 32; `origin` is a domain name."""
+    """What is chosen once. Addresses have 20 bytes, `deployment` 32; `origin` is a domain name. `vaults` in the
+    order that numbers them."""
 
     deployment: bytes
     origin: str
-    chain_id: int
-    vault: bytes
-    tokens: tuple[bytes, ...]
+    vaults: tuple[Vault, ...]
     operator_address: bytes
     treasury: bytes
     instruments: tuple[Instrument, ...]
@@ -46,7 +45,7 @@ def make_genesis(chosen: Deployment, keys: Keys) -> Genesis:
         operator_key=public_key_of(keys.operator),
         operator_address=chosen.operator_address,
         treasury=chosen.treasury,
-        vaults=(Vault(chosen.chain_id, chosen.vault, chosen.tokens),),
+        vaults=chosen.vaults,
         publishers=tuple(public_key_of(seed) for seed in keys.publishers),
         instruments=chosen.instruments,
         params=chosen.params,
@@ -89,10 +88,12 @@ def init_data_dir(
 def _check(chosen: Deployment) -> None:
     sizes: Sequence[tuple[str, bytes, int]] = (
         ("deployment", chosen.deployment, 32),
-        ("vault", chosen.vault, 20),
         ("operator_address", chosen.operator_address, 20),
         ("treasury", chosen.treasury, 20),
-        *(("token", token, 20) for token in chosen.tokens),
+        *(("vault", vault.address, 20) for vault in chosen.vaults),
+        *(("token", token, 20) for vault in chosen.vaults for token in vault.tokens),
+        *(("attestor", address, 20) for vault in chosen.vaults for address in vault.attestors),
+        *(("governor", vault.governor, 20) for vault in chosen.vaults if vault.governor),
     )
     for name, value, length in sizes:
         if len(value) != length:

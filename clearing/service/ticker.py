@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What time and prices bring about: triggers, liquidation, the waterfall, expiry, funding, interest.
+"""What time and prices bring about: triggers, liquidation, the waterfall, expiry, funding, interest, what
+owners forced, and the steps of a wind-down.
 
 The reducer decides all of it; this thread only notices when something is due, under the reader's
 lock, and submits the command. What is not due is never submitted, so an idle venue's journal does
@@ -10,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from clearing.core import adl, borrowing, expiry, funding, orders, triggers, waterfall
+from clearing.core import adl, borrowing, closing, expiry, forced, funding, orders, triggers, waterfall
 from clearing.core.liquidation import is_ready
 from clearing.core.state import State
 from clearing.core.sweep import Sweeper
@@ -25,6 +26,7 @@ _SOURCES: Final[tuple[Callable[[State, int], c.OperatorCommand | None], ...]] = 
     triggers.due,
     adl.due,
     waterfall.due,
+    forced.due,
     expiry.due,
     orders.due,
     funding.due,
@@ -35,7 +37,10 @@ _MAX_ROUNDS: Final = 64
 
 
 def due(state: State, now_us: int) -> list[c.OperatorCommand]:
-    """What time has brought about at `now_us`, in the order in which it should happen."""
+    """What time has brought about at `now_us`, in the order in which it should happen; in a wind-down its next step."""
+    if state.winding:
+        step = closing.due(state, now_us)
+        return [step] if step is not None else []
     return [command for command in (source(state, now_us) for source in _SOURCES) if command is not None]
 
 
@@ -46,7 +51,8 @@ def liquidations(state: State, now_us: int, found: list[tuple[int, int]]) -> lis
 
 
 class Ticker:
-    """Runs until `stop`. `price_moved` wakes it at once; `report` hears of faults, which do not end it."""
+    """Runs until `stop`. `price_moved` wakes it at once; `report` hears of faults, which do not end it;
+    `on_done` is called after a turn that submitted anything."""
 
     def __init__(
         self,
@@ -55,12 +61,14 @@ class Ticker:
         clock_us: Callable[[], int],
         tick_seconds: float,
         report: Report,
+        on_done: Callable[[], None] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._operator = operator
         self._clock_us = clock_us
         self._tick_seconds = tick_seconds
         self._report = report
+        self._on_done = on_done
         self._wake = threading.Event()
         self._sweep = True
         self._sweeper = Sweeper(pipeline.reducer.state)
@@ -92,6 +100,8 @@ class Ticker:
             count += len(commands)
             if not commands:
                 break
+        if count and self._on_done is not None:
+            self._on_done()
         return count
 
     def _look(self) -> list[c.OperatorCommand]:
@@ -99,7 +109,7 @@ class Ticker:
             state, now_us = self._pipeline.reducer.state, self._clock_us()
             # Cleared before the sweep: a price that comes while it runs asks for the next one.
             wanted, self._sweep = self._sweep, False
-            found = self._sweeper.run() if wanted else []
+            found = self._sweeper.run() if wanted and not state.winding else []
             if found:  # whoever fails now is looked at again, price or no price: a step may be cooling down
                 self._sweep = True
             return due(state, now_us) + liquidations(state, now_us, found)

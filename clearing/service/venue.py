@@ -10,11 +10,14 @@ from clearing.core.state import State
 from clearing.model.commands import Genesis
 from clearing.model.errors import NovateError
 from clearing.service import views
+from clearing.service.attestations import AttestationBook
 from clearing.service.checkpoints import SignedCheckpoint
 from clearing.service.epochs import EpochBook
 from clearing.service.pipeline import Pipeline, Receipt
+from clearing.service.poster import Poster
 from clearing.service.prover import Prover
 from clearing.service.sequencer import Sequencer
+from clearing.service.vouchers import VoucherDesk
 from journal import Store
 from proofs.log import leaf_hash
 
@@ -29,13 +32,19 @@ class Venue:
         sequencer: Sequencer,
         book: EpochBook,
         prover: Prover,
-        posted_epoch: Callable[[], int],
+        poster: Poster,
+        attestations: AttestationBook,
+        vouchers: VoucherDesk,
+        ending: Callable[[], dict[str, Any] | None],
         faults: Callable[[], dict[str, str]],
     ) -> None:
         self.store = store
         self.book = book
         self.prover = prover
-        self.posted_epoch = posted_epoch
+        self.attestations = attestations
+        self.vouchers = vouchers
+        self._poster = poster
+        self._ending = ending
         self._pipeline = pipeline
         self._sequencer = sequencer
         self._faults = faults
@@ -75,7 +84,9 @@ class Venue:
         return counters | {
             "size": checkpoint.size,
             "root": views.plain(checkpoint.root),
-            "posted_epoch": self.posted_epoch(),
+            "posted_epoch": self._poster.posted_epoch,
+            "posting": self._poster.view(),
+            "wind_down": self._ending(),
             "waiting": self._sequencer.waiting,
             "halted": None if halted is None else getattr(halted, "code", type(halted).__name__),
             "faults": self._faults(),
@@ -101,9 +112,27 @@ class Venue:
         """Closed epochs from `first` on, oldest first, at most `limit`."""
         # The reducer may be an epoch ahead of the records, which are written after its commit.
         last = min(self.state.epoch, self.book.written())
-        posted = self.posted_epoch()
+        posted = self.posted()
         found = []
         for number in range(first, min(last, first + limit - 1) + 1):
             record = self.book.load(number)
-            found.append({"epoch": number, "header_hash": views.plain(record.header_hash), "posted": number <= posted})
-        return {"last": last, "posted": posted, "epochs": found}
+            live = record.live()
+            hashes = {str(vault): views.plain(record.part(vault).header_hash) for vault in live}
+            done = all(number <= posted[vault] for vault in live)
+            found.append({"epoch": number, "header_hashes": hashes, "posted": done})
+        return {"last": last, "posted": self._poster.posted_epoch, "epochs": found}
+
+    def posted(self) -> list[int]:
+        """Per vault the last epoch that it holds."""
+        return [vault.posted_epoch for vault in self._poster.vaults]
+
+    def headers(self, number: int) -> dict[str, Any]:
+        """Every live vault's header of an epoch."""
+        record, posted = self.book.load(number), self.posted()
+        rows = [views.header(record, vault, number <= posted[vault]) for vault in record.live()]
+        return {"epoch": number, "headers": rows}
+
+    def attested(self, number: int) -> dict[str, Any]:
+        """Who has signed an epoch's headers, and who has not."""
+        live = self.book.load(number).live()
+        return {"epoch": number, "vaults": [self.attestations.view(vault, number) for vault in live]}

@@ -5,6 +5,7 @@ Rules: bytes are 0x-hexadecimal; integers past 2^53 are decimal strings, since J
 them; structs carry their type's name. Functions that read the state expect its lock to be held.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from clearing.core import auction as auctions
 from clearing.core.book import Order
 from clearing.core.margin import assess, headroom
 from clearing.core.state import Account, AssetState, InstrumentState, Owner, State, Trigger
+from clearing.core.vaults import VaultState
 from clearing.model import ids
 from clearing.model.codec import encode
 from clearing.model.outcomes import Rejected
@@ -108,20 +110,23 @@ def params(state: State) -> dict[str, Any]:
     }
 
 
+def _place(found: AssetState) -> dict[str, int]:
+    first = found.venue.vaults[found.vault].first_lane
+    return {"lane": found.lane, "vault": found.vault, "asset": found.lane - first}
+
+
 def asset(found: AssetState) -> dict[str, Any]:
-    """A lane of the vault; `price_atoms` are settlement atoms per unit at the index, 0 without a price."""
+    """A lane: an asset of a vault; `price_atoms` are settlement atoms per unit at the index, 0 without a price."""
     spec = found.spec
-    held = found.held if spec.lane else found.venue.holdings
-    return {
-        "asset": spec.lane,
+    return _place(found) | {
         "symbol": spec.symbol,
         "unit_atoms": plain(spec.unit_atoms),
-        "held_atoms": plain(held),
+        "held_atoms": plain(found.held),
         "cap_atoms": plain(spec.cap_atoms),
         "price_atoms": plain(assets.value_of(found, spec.unit_atoms)),
         "maintenance_haircut_ppm": spec.maintenance_haircut_ppm,
         "initial_weight_ppm": spec.initial_weight_ppm,
-        "fresh": spec.lane == 0 or assets.fresh(found, found.venue.time_us),
+        "fresh": found.settlement or assets.fresh(found, found.venue.time_us),
     }
 
 
@@ -151,7 +156,8 @@ def account(found: Account) -> dict[str, Any]:
         "debt_atoms": plain(borrowing.debt(found)),
         "auction": found.auction is not None,
         "holdings": [
-            {"asset": lane, "symbol": held.asset.spec.symbol, "amount_atoms": plain(held.amount)}
+            _place(held.asset)
+            | {"symbol": held.asset.spec.symbol, "amount_atoms": plain(held.amount)}
             | {"value_atoms": plain(assets.value_of(held.asset, held.amount))}
             for lane, held in found.holdings.items()
         ],
@@ -162,7 +168,8 @@ def account(found: Account) -> dict[str, Any]:
 
 
 def owner(found: Owner) -> dict[str, Any]:
-    """Accounts, session keys, and the exits of the last closed epoch."""
+    """Accounts, session keys, and the exits of the last closed epoch, by lane; `leaves`: per vault the index of the
+    exit leaf, null where nothing was owed yet."""
     keys = [
         {"key": plain(key.key), "scope": key.scope, "expiry_us": plain(key.expiry_us), "revoked": key.revoked}
         | {"nonce": plain(key.nonces.high)}
@@ -170,7 +177,8 @@ def owner(found: Owner) -> dict[str, Any]:
     ]
     return {
         "owner": plain(found.address),
-        "leaf_index": found.leaf_index,
+        "leaf_index": found.leaves[0],
+        "leaves": [index if index >= 0 else None for index in found.leaves],
         "accounts": [{"account": a.number, "sub": a.sub} for a in found.accounts],
         "keys": keys,
         "nonce": plain(found.nonces.high),
@@ -218,15 +226,40 @@ def book(inst: InstrumentState, depth: int) -> dict[str, Any]:
     }
 
 
-def epoch(record: EpochRecord, posted_epoch: int) -> dict[str, Any]:
-    """A closed epoch: commitment, header bytes and chunk hashes."""
+def vault(found: VaultState) -> dict[str, Any]:
+    """A vault of genesis as the journal knows it. `frozen`: the escape epoch once it is frozen."""
+    return {
+        "vault": found.number,
+        "chain_id": found.spec.chain_id,
+        "address": plain(found.spec.address),
+        "inbox_count": found.inbox_count,
+        "frozen": found.frozen,
+        "escape_settled": found.settled,
+    }
+
+
+def header(record: EpochRecord, vault: int, posted: bool) -> dict[str, Any]:
+    """A vault's header of a closed epoch, and the chunks that it commits to."""
+    part = record.part(vault)
+    return {
+        "vault": vault,
+        "header": plain(part.header),
+        "header_hash": plain(part.header_hash),
+        "chunk_hashes": plain(part.chunk_hashes),
+        "posted": posted,
+    }
+
+
+def epoch(record: EpochRecord, posted: Sequence[int]) -> dict[str, Any]:
+    """A closed epoch: commitment, and per live vault header bytes and chunk hashes. `posted`: the last epoch that
+    each vault holds."""
+    headers = [header(record, number, record.epoch <= posted[number]) for number in record.live()]
     return {
         "epoch": record.epoch,
-        "posted": record.epoch <= posted_epoch,
+        "posted": all(row["posted"] for row in headers),
         "journal_size": record.snapshot_seq,
-        "header": plain(record.header),
-        "header_hash": plain(record.header_hash),
-        "chunk_hashes": plain(record.chunk_hashes),
+        "journal_root": plain(record.journal_root),
+        "headers": headers,
         "outcome": plain(record.outcome),
     }
 
@@ -242,8 +275,10 @@ def status(state: State) -> dict[str, Any]:
         "time_us": plain(state.time_us),
         "accounts": len(state.accounts),
         "open_orders": len(state.orders),
+        "open_interest_lots": plain(sum(inst.open_interest for inst in state.instruments.values())),
         "epoch": state.epoch,
-        "inbox_count": state.inbox_count,
+        "inbox_count": sum(vault.inbox_count for vault in state.vaults),
+        "vaults": [vault(found) for found in state.vaults],
         "holdings_atoms": plain(state.holdings),
         "assets": [asset(found) for found in state.assets],
         "haircut": plain(state.haircut),

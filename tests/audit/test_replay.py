@@ -46,7 +46,7 @@ def honest() -> tuple[Entries, bytes, list[bytes]]:
         found = [data for _, data in entries(world.store)]
         state = dump(world.reducer.state)
         world.close()
-    return found, state, [record.header_hash for record in records]
+    return found, state, [record.part(0).header_hash for record in records]
 
 
 def audit(data: Entries, check_signatures: bool = True) -> ReplayReport:
@@ -61,7 +61,7 @@ def test_an_honest_journal_replays_to_its_state_and_headers() -> None:
         assert report.ok, report.divergence
         assert (report.entries, report.size) == (len(data), len(data))
         assert report.root == log_root([leaf_hash(entry) for entry in data])
-        assert [epoch.header.hash() for epoch in report.epochs] == headers
+        assert [epoch.header_hashes[0] for epoch in report.epochs] == headers
         assert report.state is not None
         assert dump(report.state) == state
 
@@ -103,13 +103,16 @@ def test_a_forged_commitment_is_found() -> None:
     for seq, raw in enumerate(data):
         entry = decode_entry(raw)
         if isinstance(entry.outcomes[0], EpochClosed):
-            outcomes = [replace(entry.outcomes[0], exit_root=bytes(32)), *entry.outcomes[1:]]
+            closed = entry.outcomes[0]
+            assert isinstance(closed, EpochClosed)
+            forged = replace(closed.vaults[0], exit_root=bytes(32))
+            outcomes = [replace(closed, vaults=(forged,)), *entry.outcomes[1:]]
             data[seq] = encode_entry(seq, entry.time_us, entry.envelope, outcomes)
             break
     divergence = audit(data).divergence
     assert divergence is not None
     assert divergence.seq == seq
-    assert "EpochClosed.exit_root" in divergence.fields[0]
+    assert "EpochClosed.vaults[0] VaultEpoch.exit_root" in divergence.fields[0]
 
 
 @settings(max_examples=60)

@@ -33,8 +33,8 @@ from journal.replay import entries
 summary = ingest(Path(sys.argv[1]), "dbn", Path(sys.argv[2]))
 with Store.open(Path(sys.argv[2]) / "journal", True) as store:
     report = replay(entries(store))
-closed = [(e.outcome, e.header) for e in report.epochs]
-epochs = [(o.state_root.hex(), o.exit_root.hex(), h.hash().hex()) for o, h in closed]
+closed = [(e.outcome, e.headers[0]) for e in report.epochs]
+epochs = [(o.state_root.hex(), o.vaults[0].exit_root.hex(), h.hash().hex()) for o, h in closed]
 print(json.dumps([summary.deterministic(), report.ok, report.entries, report.root.hex(), epochs]))
 """
 
@@ -46,7 +46,7 @@ def _replay_from(data_dir: Path, seq: int) -> tuple[int, str, list[str]]:
         book = EpochBook(layout, read_genesis(store))
         record = next(r for r in map(book.load, range(1, book.last_whole() + 1)) if r.snapshot_seq == seq)
         state = snapshot.load(book.payload(record), record.outcome)
-        worker = Replayer(Reducer(state=state), seq, record.header_hash, store.root)
+        worker = Replayer(Reducer(state=state), seq, record.last_hashes, store.root)
         report = replay(entries(store, seq), check_signatures=False, replayer=worker)
         assert report.divergence is None, str(report.divergence)
         return report.entries, report.root.hex(), [e.outcome.state_root.hex() for e in report.epochs]

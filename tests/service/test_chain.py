@@ -2,7 +2,6 @@
 """Intake, poster and audit against a real vault on the embedded EVM."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +9,21 @@ import pytest
 import structlog
 
 from clearing.audit.chain import compare_with_chain
-from clearing.audit.replay import ReplayReport, replay
-from clearing.chain.deploy import VaultParams, deploy_token, deploy_vault, mint
+from clearing.chain.deploy import VaultParams, deploy_vault
 from clearing.chain.embedded import EmbeddedEvm, dev_key, start_embedded
 from clearing.chain.errors import ChainError
-from clearing.chain.rpc import Rpc
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model.errors import NovateError
-from clearing.model.params import Params
-from clearing.model.signature import public_key_of, sign, sign_owner
+from clearing.model.signature import sign
 from clearing.service.epochs import EpochRecord
-from clearing.service.layout import Layout, create_keys, read_key
+from clearing.service.layout import Layout, read_key
 from clearing.service.node import Node
-from journal.replay import entries
 from proofs.verify import verify_bytes
-from tests.service.world import (
-    BTC,
-    DEPLOYMENT,
-    TREASURY,
-    USD,
-    address_of,
-    make_data_dir,
-    order,
-    owner_of,
-    seed_of,
-)
-
-DEADLINE_S = 3_600
+from tests.service.chains import Deployed, deploy_venue, replayed, trade
+from tests.service.world import BTC, DEPLOYMENT, TREASURY, USD, make_data_dir, order, owner_of, seed_of
 
 
 @pytest.fixture(scope="module")
@@ -49,62 +33,11 @@ def evm() -> Iterator[EmbeddedEvm]:
     running.stop()
 
 
-@dataclass
-class Deployed:
-    """A vault on the chain, and the data directory of its operator."""
-
-    path: Path
-    rpc: Rpc
-    vault: VaultClient
-
-    def node(self, **choices: Any) -> Node:
-        silent = structlog.wrap_logger(structlog.ReturnLogger())
-        return Node(self.path, log=silent, rpc_url=self.rpc.url, **choices)
-
-    def deposit(self, name: str, atoms: int) -> None:
-        self.vault.deposit(0, atoms, owner_of(name))
-
-
 @pytest.fixture
 def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
-    path = tmp_path / "venue"
-    with Rpc(evm.url) as rpc:
-        wallet = Wallet(dev_key(0))
-        operator = address_of(create_keys(path).operator_secp256k1)
-        from clearing.chain.transact import Sender
-
-        Sender(rpc, wallet).send(operator, b"", 10**18)
-        token = deploy_token(rpc, wallet)
-        mint(rpc, wallet, token, wallet.address, 10**15)
-        params = VaultParams(DEPLOYMENT, operator, TREASURY, [token], DEADLINE_S, 60)
-        vault = deploy_vault(rpc, wallet, params)
-        make_data_dir(
-            path,
-            chain_id=rpc.chain_id(),
-            vault=vault.address,
-            tokens=(token,),
-            params=Params(oracle_max_age_us=3_600_000_000),
-        )
-        yield Deployed(path, rpc, vault)
-
-
-def trade(node: Node) -> None:
-    """Alice and bob register keys and trade once at a published price."""
-    state = node.pipeline.reducer.state
-
-    def submit(raw: bytes) -> None:
-        node.sequencer.submit(raw).result(20)
-
-    seed = read_key(Layout(node.store._db.path.parent).keys / "publisher-0.ed25519")
-    now = node._clock_us()
-    submit(sign(c.OracleUpdate(DEPLOYMENT, 0, bytes(32), now, (c.Price(BTC, 500_000_000, 1),)), seed))
-    for side, name in enumerate(("alice", "bob")):
-        session = seed_of(f"{name} session")
-        action = c.RegisterKey(owner_of(name), public_key_of(session), ids.SCOPE_ALL, ids.MAX_TIME_US, 1, bytes(32))
-        submit(sign_owner(DEPLOYMENT, action, seed_of(name)))
-        account = state.owners[owner_of(name)].accounts[0].number
-        batch = c.MemberBatch(DEPLOYMENT, account, 1, ids.MAX_TIME_US, (order(side), c.Withdraw(0, 0, 5 * USD)))
-        submit(sign(batch, session))
+    venue = deploy_venue(tmp_path / "venue", [evm])
+    yield venue
+    venue.rpc.close()
 
 
 def close_unposted(node: Node) -> EpochRecord:
@@ -114,14 +47,10 @@ def close_unposted(node: Node) -> EpochRecord:
         raise InterruptedError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node.poster, "_post", dies)
+        patch.setattr(node.poster.vaults[0], "_post", dies)
         with pytest.raises(InterruptedError):
             node.poster.turn()
     return node.book.load(node.pipeline.reducer.state.epoch)
-
-
-def replayed(node: Node) -> ReplayReport:
-    return replay(entries(node.store))
 
 
 def test_deposits_come_in_epochs_go_out_and_the_audit_agrees(deployed: Deployed) -> None:
@@ -140,13 +69,16 @@ def test_deposits_come_in_epochs_go_out_and_the_audit_agrees(deployed: Deployed)
     assert node.intake.turn() == 1
     second = node.poster.turn()
     assert deployed.vault.epoch_count() == 2
-    assert deployed.vault.header_hash(1) == first.header_hash
+    assert deployed.vault.header_hash(1) == first.part(0).header_hash
     bundle = node.prover.bundle(owner_of("bob"))
     verdict = verify_bytes(bundle, header_hash=deployed.vault.header_hash(2))
     assert verdict.complete, verdict.steps
     report = replayed(node)
     assert report.ok
-    assert [epoch.header.hash() for epoch in report.epochs] == [first.header_hash, second.header_hash]
+    assert [epoch.header_hashes[0] for epoch in report.epochs] == [
+        first.part(0).header_hash,
+        second.part(0).header_hash,
+    ]
     assert report.root == node.store.head().tree_root
     assert compare_with_chain(report, VaultClient(deployed.rpc, deployed.vault.address)) == []
     node.close()
@@ -162,12 +94,12 @@ def test_a_crash_between_close_and_post_is_made_up_for(deployed: Deployed) -> No
     node.close()
     assert deployed.vault.epoch_count() == 0
     again = deployed.node()
-    assert deployed.vault.header_hash(1) == record.header_hash
+    assert deployed.vault.header_hash(1) == record.part(0).header_hash
     assert again.poster.post_missing() == 0
     assert again.intake is not None
     assert again.intake.turn() == 0
-    assert again.pipeline.reducer.state.inbox_count == 1
-    assert verify_bytes(again.prover.bundle(owner_of("alice")), header_hash=record.header_hash).complete
+    assert again.pipeline.reducer.state.vaults[0].inbox_count == 1
+    assert verify_bytes(again.prover.bundle(owner_of("alice")), header_hash=record.part(0).header_hash).complete
     again.close()
 
 
@@ -193,7 +125,7 @@ def test_another_deployments_vault_is_refused(deployed: Deployed, tmp_path: Path
     token = deployed.vault.tokens()[0]
     other = deploy_vault(deployed.rpc, wallet, VaultParams(b"\x01" * 32, wallet.address, TREASURY, [token], 100, 10))
     path = tmp_path / "other"
-    make_data_dir(path, vault=other.address, tokens=(token,))
+    make_data_dir(path, vaults=(c.Vault(deployed.rpc.chain_id(), other.address, (token,)),))
     with pytest.raises(NovateError) as raised:
         Node(path, log=structlog.wrap_logger(structlog.ReturnLogger()), rpc_url=deployed.rpc.url)
     assert raised.value.code == "WRONG_VAULT"
@@ -210,14 +142,13 @@ def test_a_false_header_is_found(deployed: Deployed) -> None:
     node = deployed.node()
     assert node.intake is not None
     node.intake.turn()
-    vault = node.poster._vault
-    record = close_unposted(node)
-    forged = replace(Header.decode(record.header), marks_hash=b"\x66" * 32)
-    assert vault is not None
-    for chunk in record.chunks:
+    vault = node._links[0].require()
+    part = close_unposted(node).part(0)
+    forged = replace(Header.decode(part.header), marks_hash=b"\x66" * 32)
+    for chunk in part.chunks:
         vault.publish_diff(chunk)
     digest = post_epoch_digest(deployed.rpc.chain_id(), vault.address, forged.hash())
-    vault.post_epoch(forged.encode(), record.chunk_hashes, vault.wallet.sign_digest(digest))
+    vault.post_epoch(forged.encode(), part.chunk_hashes, [], vault.wallet.sign_digest(digest), [])
     findings = compare_with_chain(replayed(node), deployed.vault)
     assert [(finding.code, finding.epoch) for finding in findings] == [("HEADER_DIFFERS", 1)]
     with pytest.raises(NovateError) as raised:

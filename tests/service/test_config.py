@@ -9,14 +9,28 @@ from hypothesis import strategies as st
 
 from clearing.model.errors import NovateError
 from clearing.service import config
-from clearing.service.config import Config
+from clearing.service.config import Config, VaultConfig
 from clearing.service.layout import Ed25519Key, KeyRing, create_keys, read_key, write_key
+
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30)
+CONFIRMATIONS = st.integers(0, 10_000) | st.just("finalized")
 
 
 @given(
     st.builds(
         Config,
-        host=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30),
+        vaults=st.lists(
+            st.builds(
+                VaultConfig,
+                rpc_urls=st.lists(TEXT, min_size=2, max_size=3).map(tuple),
+                quorum=st.integers(1, 2),
+                confirmations=CONFIRMATIONS,
+                max_fee_gwei=st.floats(0, 10_000),
+            ),
+            max_size=3,
+        ).map(tuple),
+        confirmations=CONFIRMATIONS,
+        host=TEXT,
         port=st.integers(0, 65_535),
         poll_seconds=st.floats(0.01, 3_600),
         checkpoint_secp256k1=st.booleans(),
@@ -28,7 +42,22 @@ def test_what_is_rendered_is_what_is_read(chosen: Config) -> None:
     assert config.parse(config.render(chosen), "here") == chosen
 
 
-@pytest.mark.parametrize("text", ["port = 99999", 'port = "80"', "prot = 80", "port = ", "epoch_seconds = -1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "port = 99999",
+        'port = "80"',
+        "prot = 80",
+        "port = ",
+        "epoch_seconds = -1",
+        'confirmations = "soon"',
+        "confirmations = true",
+        "[[vaults]]\nconfirmations = -1",
+        '[[vaults]]\nrpc_urls = "http://one"',
+        '[[vaults]]\nrpc_urls = ["http://one"]\nquorum = 2',
+        'rpc_url = "http://one"\n[[vaults]]\nrpc_urls = ["http://two"]',
+    ],
+)
 def test_a_bad_file_names_itself(text: str) -> None:
     """Unknown names, wrong types, values out of range and broken TOML are CONFIG_INVALID with the path."""
     with pytest.raises(NovateError, match="the-file") as raised:
@@ -67,3 +96,17 @@ def test_keys_are_kept_and_found_by_their_public_half(tmp_path: Path) -> None:
     with pytest.raises(NovateError) as raised:
         read_key(tmp_path / "keys" / "short")
     assert raised.value.code == "KEY_FILE_MALFORMED"
+
+
+def test_one_vault_needs_no_table_and_several_have_one_each() -> None:
+    """The short form describes vault 0 and no other; endpoints given at the start replace the first vaults'."""
+    short = config.parse('rpc_url = "http://one"\nconfirmations = 3', "here")
+    assert short.vault(0) == VaultConfig(("http://one",), 3)
+    assert short.vault(1) == VaultConfig()
+    assert config.override(short, {"rpc_urls": ("http://two",)}).vault(0) == VaultConfig(("http://two",), 3)
+    both = config.override(short, {"rpc_urls": ("http://two", "http://three")})
+    assert [both.vault(n).rpc_urls for n in range(2)] == [("http://two",), ("http://three",)]
+    assert both.vault(0).confirmations == 3
+    long = config.parse('[[vaults]]\nrpc_urls = ["http://one"]\n[[vaults]]\nrpc_urls = ["http://two"]', "here")
+    again = config.override(long, {"rpc_urls": ("http://three",)})
+    assert [again.vault(n).rpc_urls for n in range(2)] == [("http://three",), ("http://two",)]

@@ -148,7 +148,7 @@ def test_epochs_and_offline_bundles(server: Server, api: ApiClient, members: tup
     first = api.bundle(owner_of("alice"))
     alice.submit(order(coid=77, price=10_000))
     assert api.bundle(owner_of("alice")) == first
-    header_hash = bytes.fromhex(api.epoch(1)["header_hash"][2:])
+    header_hash = bytes.fromhex(api.epoch(1)["headers"][0]["header_hash"][2:])
     verdict = verify_bytes(first, header_hash=header_hash)
     assert verdict.complete, verdict.steps
     assert not verify_bytes(first, header_hash=bytes(32)).ok

@@ -41,7 +41,8 @@ from clearing.service.keeper import (
 from clearing.service.layout import Layout, read_key, write_key
 from clearing.service.node import Node
 from journal.replay import entries
-from tests.service.test_chain import Deployed, deployed, evm  # noqa: F401 - fixtures
+from tests.service.chains import Deployed
+from tests.service.test_chain import deployed, evm  # noqa: F401 - fixtures
 from tests.service.world import BTC, DEPLOYMENT, INSTRUMENTS, USD, make_data_dir, order, owner_of, seed_of
 
 SILENT = structlog.wrap_logger(structlog.ReturnLogger())
@@ -267,11 +268,11 @@ def test_an_emergency_epoch_reaches_the_chain_at_once(request: pytest.FixtureReq
         state = served.node.pipeline.reducer.state
         account = state.owners[owner_of("kim")].accounts[0].number
         session = Session(served.api, DEPLOYMENT, account, seed_of("kim session"))
-        emergency = EmergencyEpochs(on_chain.path, served.api, on_chain.rpc.url)
+        emergency = EmergencyEpochs(on_chain.path, served.api, (on_chain.rpc.url,))
         assert served.keeper(session, Settings(fund_floor_atoms=1), emergency=emergency).turn() == 1
         _await_posted(served, 1)
         assert on_chain.vault.epoch_count() == 1
-        assert on_chain.vault.header_hash(1) == served.node.book.header_hash(1)
+        assert on_chain.vault.header_hash(1) == served.node.book.last_hashes(1)[0]
     finally:
         served.stop()
 

@@ -33,18 +33,15 @@ def test_a_receipt_proves_its_entry_under_the_signed_checkpoint(market: World) -
 
 
 def test_the_contract_line_is_the_operators(market: World) -> None:
-    """The second signature line recovers to the operator's address over the vault's EIP-712 checkpoint."""
+    """The second signature line recovers to the operator's address over the deployment's EIP-712 checkpoint."""
     from clearing.chain.wallet import checkpoint_digest, recover
     from proofs.checkpoint import parse, secp256k1_signature
-    from proofs.hashing import exit_domain
 
     receipt = market.ok(market.batch("alice", order()))[0]
     state = market.reducer.state
-    vault = state.genesis.vaults[0]
-    domain = exit_domain(vault.chain_id, vault.address)
     found = receipt.checkpoint
     signature = secp256k1_signature(parse(found.note), state.operator_address)
-    digest = checkpoint_digest(vault.chain_id, vault.address, domain, found.size, found.root)
+    digest = checkpoint_digest(state.deployment, found.size, found.root)
     assert signature is not None
     assert recover(digest, signature) == state.operator_address
 

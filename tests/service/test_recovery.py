@@ -76,7 +76,7 @@ def test_snapshot_and_tail_are_the_live_state(market: World) -> None:
     again = reopened(market)
     assert again.from_seq > 0
     assert dump(again.reducer.state) == live
-    assert again.reducer.state.exit_tree.root == market.reducer.state.exit_tree.root
+    assert again.reducer.state.vaults[0].exit_tree.root == market.reducer.state.vaults[0].exit_tree.root
     assert again.reducer.state.state_tree.root == market.reducer.state.state_tree.root
     again.close()
 
@@ -149,7 +149,9 @@ def test_init_never_overwrites(world: World) -> None:
     """A directory that holds a deployment is refused, and its keys stay what they were."""
     keys = {path: path.read_bytes() for path in Layout(world.path).keys.iterdir()}
     assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
-    chosen = Deployment(DEPLOYMENT, "novate.test", 1, bytes(20), (bytes(20),), bytes(20), TREASURY, INSTRUMENTS)
+    chosen = Deployment(
+        DEPLOYMENT, "novate.test", (c.Vault(1, bytes(20), (bytes(20),)),), bytes(20), TREASURY, INSTRUMENTS
+    )
     with pytest.raises(NovateError) as raised:
         init_data_dir(world.path, chosen, START_US)
     assert raised.value.code == "DATA_DIR_NOT_EMPTY"

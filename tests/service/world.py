@@ -57,9 +57,7 @@ def make_data_dir(path: Path, **choices: Any) -> c.Genesis:
     fields: dict[str, Any] = {
         "deployment": DEPLOYMENT,
         "origin": "novate.test",
-        "chain_id": 31_337,
-        "vault": b"\xaa" * 20,
-        "tokens": (b"\xbb" * 20,),
+        "vaults": (c.Vault(31_337, b"\xaa" * 20, (b"\xbb" * 20,)),),
         "operator_address": address_of(keys.operator_secp256k1),
         "treasury": TREASURY,
         "instruments": INSTRUMENTS,
@@ -124,7 +122,7 @@ class World:
         return sign(c.OperatorBatch(DEPLOYMENT, self.nonces, commands), self.operator_seed)
 
     def deposit(self, owner: bytes, amount: int, index: int | None = None) -> bytes:
-        index = self.reducer.state.inbox_count if index is None else index
+        index = self.reducer.state.vaults[0].inbox_count if index is None else index
         message = c.ConsumeInbox(0, index, ids.INBOX_DEPOSIT, owner, 0, amount, self.now_us // SECOND, bytes(32))
         return self.operator(message)
 

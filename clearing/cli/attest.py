@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`novate attest run|status|evidence`: replay a venue live, sign true headers, object to false ones."""
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+
+from clearing.cli.options import api_option, json_option
+from clearing.cli.output import emit, fail, reports_errors
+
+
+@click.group()
+def attest() -> None:
+    """Watch a venue: replay it live, sign true epochs, veto false ones."""
+
+
+@attest.command("run")
+@api_option
+@click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, required=True, help="A vault's address.")
+@click.option(
+    "--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True, required=True,
+    help="Endpoints of that vault's chain (several with commas), one --rpc for each --vault.",
+)  # fmt: skip
+@click.option(
+    "--wallet", type=click.Path(path_type=Path, dir_okay=False), help="The attestor's key file; without it: only watch."
+)
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Own directory: copy, log, evidence.",
+)
+@click.option("--watch-only", is_flag=True, help="Sign and veto nothing; alert.")
+@click.option(
+    "--grace", default=600.0, show_default=True, type=click.FloatRange(0),
+    help="Seconds that the journal behind a posted header may stay out before it is vetoed as withheld.",
+)  # fmt: skip
+@click.option("--alarm", default=86_400, show_default=True, type=click.IntRange(0), help="Seconds before a deadline.")
+@click.option("--alert-command", default="", help="Run with every alert as JSON on its standard input.")
+@click.option("--interval", default=0.5, show_default=True, type=click.FloatRange(0.01), help="Seconds between looks.")
+@click.option("--once", is_flag=True, help="Look once, act and end: 1 if there was an alert.")
+@reports_errors
+def run(
+    api: str, vaults: tuple[str, ...], rpcs: tuple[str, ...], wallet: Path | None, data: Path, watch_only: bool,
+    grace: float, alarm: int, alert_command: str, interval: float, once: bool,
+) -> None:  # fmt: skip
+    """Follow journal and chains until SIGTERM or SIGINT; logs JSON lines to stderr."""
+    import signal
+    import threading
+
+    from clearing.chain.pool import connect
+    from clearing.chain.rpc import parse_address
+    from clearing.chain.vault import VaultClient
+    from clearing.chain.wallet import Wallet
+    from clearing.client.http import ApiClient
+    from clearing.service.node import configure_logging
+    from clearing.watch.attestor import Attestor, Settings
+
+    if len(rpcs) != len(vaults):
+        raise click.UsageError("--rpc and --vault go together, as many of one as of the other")
+    key = Wallet.load(wallet) if wallet is not None else None
+    places = [VaultClient(connect(rpc), parse_address(vault), key) for rpc, vault in zip(rpcs, vaults, strict=True)]
+    settings = Settings(watch_only or key is None, grace, alarm, tuple(shlex.split(alert_command)))
+    log = configure_logging()
+    with ApiClient(api) as client:
+        attestor = Attestor(data, client, places, key, settings, log)
+        try:
+            if once:
+                attestor.turn()
+                raise SystemExit(1 if attestor.alerts else 0)
+            stop = threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: stop.set())
+            log.info("watching", signs=not settings.watch_only, vaults=len(places))
+            attestor.run(stop, interval)
+            log.info("stopped")
+        finally:
+            attestor.close()
+
+
+@attest.command("status")
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True))
+@json_option
+@reports_errors
+def status(data: Path, as_json: bool) -> None:
+    """What the attestor of this directory knows: entries, epochs signed, objections, alerts."""
+    try:
+        found = json.loads((data / "status.json").read_text())
+    except (OSError, ValueError):
+        fail("NO_STATUS", f"no attestor has run on {data} yet; start one with: novate attest run --data {data}")
+    emit(found, as_json)
+
+
+@attest.command("evidence")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@json_option
+@reports_errors
+def show_evidence(file: Path, as_json: bool) -> None:
+    """Check an evidence file and show what it says; its hash is what the veto's event names."""
+    from clearing.watch.evidence import load
+
+    digest, content = load(file)
+    emit({"hash": "0x" + digest.hex()} | content, as_json)
