@@ -43,8 +43,23 @@ def _posted(scene: Scene) -> None:
     scene.pass_time(WINDOW_S)
 
 
-def test_every_epoch_of_a_random_history_is_rebuilt_leaf_for_leaf(scene: Scene, rng: random.Random) -> None:
-    """Leaves appear, change and empty out over epochs and chunks; each epoch's tree is the operator's."""
+@pytest.fixture(scope="module")
+def posted(fresh_vault: tuple[Rpc, bytes]) -> Iterator[Scene]:
+    """The scene of `_posted`, made once for tests that only read."""
+    rpc, address = fresh_vault
+    snapshot = rpc.request("evm_snapshot")
+    made = Scene.deploy(rpc, tokens=VaultClient(rpc, address).tokens(), beside=address)
+    _posted(made)
+    yield made
+    assert rpc.request("evm_revert", snapshot) is True
+
+
+def test_every_epoch_of_a_random_history_is_rebuilt_leaf_for_leaf(
+    scene: Scene, rng: random.Random, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaves appear, change and empty out over epochs and chunks; each epoch's tree is the operator's, also when
+    the diffs are read a few epochs at a time."""
+    monkeypatch.setattr("clearing.exit.rebuild.GROUP_EPOCHS", 2)
     scene.deposit(member(1), 10**12, 10**12)
     owners = {0: HOUSE}
     wanted: list[tuple[list[ExitLeaf], bytes, tuple[int, ...]]] = []
@@ -95,15 +110,15 @@ def test_an_address_that_is_no_vault_is_named(scene: Scene, kind: str) -> None:
 def test_chunks_posted_through_a_contract_wallet_are_found(scene: Scene) -> None:
     """A Safe's call carries ours inside its own calldata."""
     safe = deploy(scene.rpc, scene.wallet, "ContractWallet", scene.wallet.address).contract
-    through = Scene.deploy(scene.rpc, operator=safe)
+    through = Scene.deploy(scene.rpc, operator=safe, beside=scene.vault.address)
     known = interface("ContractWallet")
 
-    def post(header: bytes, hashes: list[bytes], signature: bytes) -> None:
-        inner = through.vault.abi.call("postEpoch", header, hashes, signature)
+    def post(*arguments: Any) -> None:
+        inner = through.vault.abi.call("postEpoch", *arguments)
         outer = known.call("execute", through.vault.address, inner)
         Sender(scene.rpc, scene.wallet, [known]).send(safe, outer)
 
-    through.post = post  # type: ignore[method-assign]
+    through.post = post  # type: ignore[method-assign, assignment]
     _posted(through)
     (event,) = through.reader.epochs(epoch=1)
     assert len(through.reader.posted_chunks(event) or []) == 2
@@ -203,29 +218,26 @@ def _flipping(event: str) -> Alter:
         (_flipping("EpochPosted"), "RPC_BAD_DATA"),
     ],
 )
-def test_withheld_and_altered_logs_are_named(scene: Scene, alter: Alter, code: str) -> None:
-    _posted(scene)
-    with _through(scene, alter) as vault, pytest.raises((ExitError, ChainError)) as caught:
+def test_withheld_and_altered_logs_are_named(posted: Scene, alter: Alter, code: str) -> None:
+    with _through(posted, alter) as vault, pytest.raises((ExitError, ChainError)) as caught:
         rebuild(vault)
     assert caught.value.code == code
 
 
-def test_one_chunk_missing_from_the_scan_is_fetched_by_its_hash(scene: Scene) -> None:
+def test_one_chunk_missing_from_the_scan_is_fetched_by_its_hash(posted: Scene) -> None:
     """Log indexes lose single logs; the contract says in which block a chunk is."""
-    _posted(scene)
 
     def alter(method: str, params: list[Any], result: Any) -> Any:
         wide = method == "eth_getLogs" and params[0]["fromBlock"] != params[0]["toBlock"]
         return [] if wide and params[0]["topics"][0] == TOPICS["DiffPublished"] else result
 
-    with _through(scene, alter) as vault:
-        assert _rebuilt(vault).tree.root == scene.tree.root
+    with _through(posted, alter) as vault:
+        assert _rebuilt(vault).tree.root == posted.tree.root
 
 
-def test_an_endpoint_without_old_transactions_still_serves_an_exit(scene: Scene) -> None:
-    _posted(scene)
-    with _through(scene, lambda m, _, result: None if m == "eth_getTransactionByHash" else result) as vault:
-        assert _rebuilt(vault).tree.root == scene.tree.root
+def test_an_endpoint_without_old_transactions_still_serves_an_exit(posted: Scene) -> None:
+    with _through(posted, lambda m, _, result: None if m == "eth_getTransactionByHash" else result) as vault:
+        assert _rebuilt(vault).tree.root == posted.tree.root
 
 
 def test_stray_chunks_of_strangers_change_nothing(scene: Scene) -> None:
@@ -234,15 +246,14 @@ def test_stray_chunks_of_strangers_change_nothing(scene: Scene) -> None:
     assert _rebuilt(scene.reader).tree.root == scene.tree.root
 
 
-def test_no_endpoint_is_unreachable(scene: Scene) -> None:
-    vault = VaultClient(Rpc("http://127.0.0.1:1", attempts=2, pause_s=0.01), scene.vault.address)
+def test_no_endpoint_is_unreachable(posted: Scene) -> None:
+    vault = VaultClient(Rpc("http://127.0.0.1:1", attempts=2, pause_s=0.01), posted.vault.address)
     with pytest.raises(ChainError, match="RPC_UNREACHABLE"):
         rebuild(vault)
 
 
-def test_rebuilding_imports_nothing_of_the_operators_and_nothing_slow(scene: Scene) -> None:
+def test_rebuilding_imports_nothing_of_the_operators_and_nothing_slow(posted: Scene) -> None:
     """Run as a process of its own, with a URL and an address; it prints the root."""
-    _posted(scene)
     program = (
         "import sys; from clearing.chain.rpc import Rpc; from clearing.chain.vault import VaultClient;"
         "from clearing.exit.rebuild import rebuild; import clearing.exit.run;"
@@ -251,7 +262,7 @@ def test_rebuilding_imports_nothing_of_the_operators_and_nothing_slow(scene: Sce
         "loaded = [name for name in banned if name in sys.modules];"
         "sys.exit(f'loaded: {loaded}') if loaded else print(found.tree.root.hex())"
     )
-    command = [sys.executable, "-c", program, scene.rpc.url, scene.vault.address.hex()]
+    command = [sys.executable, "-c", program, posted.rpc.url, posted.vault.address.hex()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == scene.tree.root.hex()
+    assert done.stdout.strip() == posted.tree.root.hex()
