@@ -5,8 +5,8 @@ Rules:
 - Randomness comes from the `rng` fixture or from hypothesis, so that a failure can be run again:
   `NOVATE_TEST_SEED=<printed seed> make test ARGS="-k <test>"`.
 - No test waits on the wall clock for its verdict; hypothesis deadlines are off, since two cores are shared.
-- Tests are independent of the caller's NOVATE_* variables, except NOVATE_TEST_*, which tune tests, and
-  NOVATE_DERIVE_CASES, a folder of test data.
+- Tests are independent of the caller's NOVATE_* variables, except NOVATE_TEST_*, which tune tests,
+  NOVATE_DERIVE_CASES, a folder of test data, and NOVATE_GAS_JSON, where the gas table goes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 _SEED_VARIABLE = "NOVATE_TEST_SEED"
-_KEPT = ("NOVATE_TEST_", "NOVATE_DERIVE_CASES")
+_KEPT = ("NOVATE_TEST_", "NOVATE_DERIVE_CASES", "NOVATE_GAS_JSON")
 
 settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", settings.get_profile("default"), max_examples=5_000, stateful_step_count=200)

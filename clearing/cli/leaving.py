@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What was asked for. `owner` None: the wallet's own, or everyone's with `everyone`; `payer`: the wallet, if any."""
+    """What was asked for. `owner` None: the wallet's own, or everyone's with `everyone`; `payer`: the wallet's."""
 
     owner: bytes | None
     everyone: bool = False

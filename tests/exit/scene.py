@@ -87,8 +87,10 @@ class Scene:
             float_caps=float_caps,
         )
         known = libraries_of(rpc, beside) if beside else None
-        address = deploy_vault(rpc, wallet, params, known).address
-        return cls.attach(rpc, address, lanes, signers, threshold)
+        vault = deploy_vault(rpc, wallet, params, known)
+        for lane in range(lanes):
+            vault.approve(lane, 2**255)  # once, instead of a transaction before every deposit
+        return cls.attach(rpc, vault.address, lanes, signers, threshold)
 
     @classmethod
     def attach(

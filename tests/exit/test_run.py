@@ -183,7 +183,7 @@ def test_a_fee_above_the_ceiling_is_not_paid_and_says_what_to_do(scene: Scene) -
     _live(scene)
     policy = SendPolicy(max_fee_wei=1)
     thrifty = VaultClient(scene.rpc, scene.vault.address, scene.stranger().wallet, policy=policy)
-    with pytest.raises(ChainError, match="FEE_TOO_HIGH.*--max-fee"):
+    with pytest.raises(ChainError, match=r"FEE_TOO_HIGH.*--max-fee"):
         run(thrifty, member(1))
     assert scene.balances(member(1)) == [0, 0]
 
