@@ -127,6 +127,10 @@ class VaultScans(VaultReads):
             for log, f in self._logs("VetoOpened", from_block, to_block)
         ]
 
+    def frozen_since(self, block: int) -> bool:
+        """Whether the vault was frozen after this block. Times do not tell: blocks of fast chains share a second."""
+        return bool(self._logs("Frozen", block + 1, None))
+
     def faults(self, from_block: int = 0, to_block: int | None = None) -> list[FaultEvent]:
         """Faults of the operator that were proven here."""
         return [

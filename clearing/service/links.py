@@ -63,7 +63,7 @@ class Link:
         if not client.frozen():
             return None
         number = self.final_block()
-        if number < 0 or client.rpc.block(number).time_s < client.frozen_at_s():
+        if number < 0 or client.frozen_since(number):
             return None
         return client.escape_epoch()
 

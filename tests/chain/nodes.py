@@ -20,9 +20,17 @@ import pytest
 _INSTALLED = Path(__file__).resolve().parents[2] / "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
 
 
+def _binary() -> Path:
+    return Path(os.environ.get("NOVATE_TEST_ANVIL", _INSTALLED))
+
+
+def anvil_installed() -> bool:
+    return _binary().is_file()
+
+
 def anvil_binary() -> Path:
     """Where anvil is; skips the test when it is not installed."""
-    binary = Path(os.environ.get("NOVATE_TEST_ANVIL", _INSTALLED))
+    binary = _binary()
     if not binary.is_file():
         pytest.skip("anvil is not installed: run `npm ci` in contracts/, or set NOVATE_TEST_ANVIL")
     return binary

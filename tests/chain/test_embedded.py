@@ -133,6 +133,7 @@ def test_unknown_methods_and_bad_parameters_are_answers_and_not_crashes(rpc: Rpc
     assert rpc.chain_id() == 31_337
 
 
+@pytest.mark.slow
 def test_the_process_outlives_its_parent_and_exits_when_idle(tmp_path: Path) -> None:
     """A parent that starts an EVM and is killed leaves it serving; idle, it goes by itself."""
     program = (

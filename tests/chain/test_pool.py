@@ -219,6 +219,7 @@ def test_one_that_pretends_to_be_ahead_does_not_leave_the_others_behind(evm: Emb
         two.block()
 
 
+@pytest.mark.slow
 def test_a_receipt_waits_for_the_slower_node_and_is_not_forgotten(evm: EmbeddedEvm, rpc: Rpc, wallet: Wallet) -> None:
     """While one in step has not got the block, nothing is mined yet; once handed out, no view is older."""
     late = [True]

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clearing.model.actions import action_hash
 
-from clearing.chain.embedded import dev_key, start_embedded
+from clearing.chain.embedded import dev_key
 from clearing.chain.governance import GovernanceClient
 from clearing.chain.rpc import Rpc
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
+from clearing.model.actions import action_hash
 from clearing.model.commands import ReleaseHouse
 from tests.cli.venue import Result, checked, command_line
+from tests.nodes import start_node
 
 HOLDER = Wallet(dev_key(1))
 OTHER = Wallet(dev_key(2))
@@ -49,7 +50,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    evm = start_embedded(idle_exit_s=600)
+    evm = start_node()
     shell = Shell(evm.url, tmp_path_factory.mktemp("keys"))
     holders = ["--holder", f"0x{HOLDER.address.hex()}=700", "--holder", f"0x{OTHER.address.hex()}=300"]
     made = shell.json("govern", "deploy", *holders, wallet="payer")
@@ -61,6 +62,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     evm.stop()
 
 
+@pytest.mark.slow
 def test_a_release_from_proposal_to_inbox(shell: Shell) -> None:
     """Each command by whoever may, and the command's hash in the vault's inbox."""
     made = shell.json("govern", "propose-release", *RELEASE, wallet="holder")

@@ -24,6 +24,7 @@ def final(venue: Venue) -> None:
     venue.pass_time(WINDOW_S + 1)
 
 
+@pytest.mark.slow
 def test_a_withdrawal_is_advanced_by_voucher_and_repaid_by_its_claim(venue: Venue, tmp_path: Path) -> None:
     """The operator countersigns what it acknowledged and no more; the higher voucher replaces the lower one; the
     claim pays the owner what the vouchers did not."""

@@ -8,13 +8,14 @@ block of its own. A sender is one of the node's accounts by number, or an addres
 
 import ast
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Protocol
 
-import httpx
 import pytest
 from eth_keys.datatypes import PrivateKey
 from eth_tester import EthereumTester
@@ -151,16 +152,23 @@ class Embedded:
 
 
 class Anvil:
-    """A running anvil; it answers on `url`."""
+    """A running anvil on a local port. Thousands of small requests: the standard library's client is the quicker."""
 
-    def __init__(self, url: str, client: httpx.Client) -> None:
-        self._url = url
-        self._client = client
+    def __init__(self, port: int) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=30)
         self._ids = itertools.count(1)
+
+    def close(self) -> None:
+        self._connection.close()
 
     def request(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
-        answer = self._client.post(self._url, json=body).json()
+        try:
+            self._connection.request("POST", "/", json.dumps(body), {"content-type": "application/json"})
+            answer = json.loads(self._connection.getresponse().read())
+        except (ConnectionError, HTTPException) as error:
+            self._connection.close()
+            raise ConnectionError(f"anvil: {error!r}") from error
         if "error" in answer:
             data = answer["error"].get("data")
             if answer["error"].get("code") == 3 and isinstance(data, str):

@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import httpx
 import pytest
 
 from tests.contract.chain import Anvil, Chain, Embedded
 
 _INSTALLED = Path(__file__).resolve().parents[2] / "contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil"
+
+
+def _binary() -> Path:
+    return Path(os.environ.get("NOVATE_TEST_ANVIL", _INSTALLED))
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +27,7 @@ def embedded() -> Chain:
 
 @pytest.fixture(scope="session")
 def anvil() -> Iterator[Chain]:
-    binary = Path(os.environ.get("NOVATE_TEST_ANVIL", _INSTALLED))
+    binary = _binary()
     if not binary.is_file():
         pytest.skip("anvil is not installed: run `npm ci` in contracts/, or set NOVATE_TEST_ANVIL")
     with socket.socket() as probe:
@@ -32,8 +35,9 @@ def anvil() -> Iterator[Chain]:
         port = probe.getsockname()[1]
     process = subprocess.Popen([str(binary), "--hardfork", "prague", "--port", str(port), "--silent"])
     try:
-        with httpx.Client(timeout=30, trust_env=False) as client:
-            yield Chain(_wait(Anvil(f"http://127.0.0.1:{port}", client), process))
+        backend = _wait(Anvil(port), process)
+        yield Chain(backend)
+        backend.close()
     finally:
         process.terminate()
         process.wait()
@@ -43,7 +47,7 @@ def _wait(backend: Anvil, process: "subprocess.Popen[bytes]") -> Anvil:
     for _ in range(200):
         try:
             backend.chain_id()
-        except httpx.TransportError:
+        except ConnectionError:
             assert process.poll() is None, "anvil ended by itself"
             time.sleep(0.05)
         else:
@@ -58,13 +62,25 @@ def other_chain() -> Chain:
 
 
 @pytest.fixture
-def evm(embedded: Chain) -> Iterator[Chain]:
-    """The embedded EVM alone: for what was shown not to depend on the node."""
+def evm(request: pytest.FixtureRequest) -> Iterator[Chain]:
+    """One EVM, for what was shown not to depend on the node: anvil, which is quicker, or else the embedded one."""
+    running = cast(Chain, request.getfixturevalue("anvil" if _binary().is_file() else "embedded"))
+    with running.sandbox():
+        yield running
+
+
+@pytest.fixture
+def embedded_evm(embedded: Chain) -> Iterator[Chain]:
+    """The embedded EVM, where a test needs it by name."""
     with embedded.sandbox():
         yield embedded
 
 
-@pytest.fixture(params=["embedded", "anvil"])
+# Two EVMs agree where one test asks both; the interpreted one is the slow suite's while the native one is here.
+_SLOW = [pytest.mark.slow] if _binary().is_file() else []
+
+
+@pytest.fixture(params=["anvil", pytest.param("embedded", marks=_SLOW)])
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     running = cast(Chain, request.getfixturevalue(request.param))
     with running.sandbox():

@@ -226,16 +226,16 @@ def two_chains(one: Chain, other: Chain) -> tuple[World, World]:
     return worlds
 
 
-def test_replay_across_chains(evm: Chain, other_chain: Chain) -> None:
+def test_replay_across_chains(embedded_evm: Chain, other_chain: Chain) -> None:
     """One vault address on two chains: headers, signatures, attestations, proofs and vouchers of one on the other.
     Defence: chain id and vault are in the tree's domain and in every signature's domain."""
     with other_chain.sandbox():
-        here, there = two_chains(evm, other_chain)
+        here, there = two_chains(embedded_evm, other_chain)
         here.close_epoch([Leaf(1, ALICE, (0,), (DEPOSIT,))])
         with refused("WrongDomain"):
             there.send("postEpoch", *here.posting(here.headers[1]))
         header = there.header(there.tree([]).root())
-        hashed, chain_id = header.hash(), evm.chain_id
+        hashed, chain_id = header.hash(), embedded_evm.chain_id
         right, wrong = there.posting(header), list(there.posting(header))
         wrong[3] = sign_epoch(OPERATOR, hashed, chain_id, there.vault)
         with refused("InvalidOperatorSignature"):
@@ -260,11 +260,11 @@ def test_replay_across_chains(evm: Chain, other_chain: Chain) -> None:
             there.redeem(voucher, member(1))
 
 
-def test_one_vault_frozen_while_the_other_lives(evm: Chain, other_chain: Chain) -> None:
+def test_one_vault_frozen_while_the_other_lives(embedded_evm: Chain, other_chain: Chain) -> None:
     """Two chains of one clearinghouse: an escape on the one takes nothing from the other, whose epochs go on
     and name the frozen one's last header. Defence: money, headers and nullifiers are each vault's own."""
     with other_chain.sandbox():
-        dead, alive = two_chains(evm, other_chain)
+        dead, alive = two_chains(embedded_evm, other_chain)
         for world in (dead, alive):
             world.close_epoch([Leaf(1, ALICE, (DEPOSIT,), (0,))])
             world.pass_window()

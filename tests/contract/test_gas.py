@@ -188,19 +188,20 @@ def test_publishing_the_data(evm: Chain, rng: random.Random) -> None:
     note("epoch, per changed account in a blob", width * BLOB_GAS / BLOB_BYTES, 9, unit="blob gas")
 
 
-def test_publishing_blobs(evm: Chain) -> None:
+def test_publishing_blobs(embedded: Chain) -> None:
     """A transaction of type 3, as the chain executes it: the versioned hash counts as published, and a header
     may rest on it."""
-    world = World.create(evm)
-    versioned = b"\x01" + sha256(b"commitment").digest()[1:]
-    receipt = send_with_blobs(evm, world.vault, [versioned])
-    assert receipt.ok and world.view("diffBlock", versioned) == evm.backend.block(None)[0]
-    note("publishing one blob, execution", receipt.gas_used, 52_000)
-    covered = sha256(b"novate/diff/v1" + versioned).digest()
-    header = world.header(world.tree([]).root()).but(diff_hash=covered)
-    posting = list(world.posting(header))
-    posting[1] = [versioned]
-    world.send("postEpoch", *posting)
+    with embedded.sandbox():
+        world = World.create(embedded)
+        versioned = b"\x01" + sha256(b"commitment").digest()[1:]
+        receipt = send_with_blobs(embedded, world.vault, [versioned])
+        assert receipt.ok and world.view("diffBlock", versioned) == embedded.backend.block(None)[0]
+        note("publishing one blob, execution", receipt.gas_used, 52_000)
+        covered = sha256(b"novate/diff/v1" + versioned).digest()
+        header = world.header(world.tree([]).root()).but(diff_hash=covered)
+        posting = list(world.posting(header))
+        posting[1] = [versioned]
+        world.send("postEpoch", *posting)
 
 
 def send_with_blobs(evm: Chain, vault: str, hashes: list[bytes]) -> Any:

@@ -120,10 +120,10 @@ def refused_inside(artifact: Artifact, name: str) -> Iterator[None]:
     assert revert is not None and revert.name == name, caught.value
 
 
-def test_a_decision_reaches_the_inbox_and_must_be_consumed(evm: Chain) -> None:
+def test_a_decision_reaches_the_inbox_and_must_be_consumed(embedded_evm: Chain) -> None:
     """Propose, vote, queue, wait, execute: then the message is in the queue like any other, from the timelock,
     and an operator who ignores it can be frozen."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     world = council.world
     world.close_epoch([])
     message = world.note(council.action().passed().execute())
@@ -148,40 +148,40 @@ def test_a_decision_reaches_the_inbox_and_must_be_consumed(evm: Chain) -> None:
         ({}, DEFEATED),
     ],
 )
-def test_a_majority_and_a_quorum_decide(evm: Chain, sides: dict[int, int], state: int) -> None:
+def test_a_majority_and_a_quorum_decide(embedded_evm: Chain, sides: dict[int, int], state: int) -> None:
     """More for than against, and at least the quorum for or abstaining; weight is shares."""
-    motion = Council.create(evm).action().propose().vote(sides)
+    motion = Council.create(embedded_evm).action().propose().vote(sides)
     assert motion.state() == state
     if state == DEFEATED:
         with refused("GovernorUnexpectedProposalState"):
             motion.queue()
 
 
-def test_a_tie_fails(evm: Chain) -> None:
-    council = Council.create(evm)
-    evm.send(SHARES, council.shares, "transfer", evm.accounts[2], 150, sender=1)
+def test_a_tie_fails(embedded_evm: Chain) -> None:
+    council = Council.create(embedded_evm)
+    embedded_evm.send(SHARES, council.shares, "transfer", embedded_evm.accounts[2], 150, sender=1)
     assert council.action().propose().vote({1: FOR, 2: AGAINST}).state() == DEFEATED
 
 
-def test_shares_that_change_hands_during_a_vote_do_not_count_twice(evm: Chain) -> None:
+def test_shares_that_change_hands_during_a_vote_do_not_count_twice(embedded_evm: Chain) -> None:
     """Weight is what was held when voting began: nobody votes, passes the shares on and votes again."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     motion = council.action().propose()
-    evm.backend.mine_at(council.view("proposalSnapshot", motion.number) + 1)
+    embedded_evm.backend.mine_at(council.view("proposalSnapshot", motion.number) + 1)
     council.send("castVote", motion.number, FOR, sender=3)
-    evm.send(SHARES, council.shares, "transfer", evm.accounts[4], 100, sender=3)
-    evm.send(SHARES, council.shares, "delegate", evm.accounts[4], sender=4)
+    embedded_evm.send(SHARES, council.shares, "transfer", embedded_evm.accounts[4], 100, sender=3)
+    embedded_evm.send(SHARES, council.shares, "delegate", embedded_evm.accounts[4], sender=4)
     council.send("castVote", motion.number, FOR, sender=4)
     assert council.view("proposalVotes", motion.number) == (0, 100, 0)
-    assert evm.call(SHARES, council.shares, "getVotes", evm.accounts[4]) == 100
+    assert embedded_evm.call(SHARES, council.shares, "getVotes", embedded_evm.accounts[4]) == 100
     with refused("GovernorAlreadyCastVote"):
         council.send("castVote", motion.number, FOR, sender=3)
 
 
-def test_the_supply_is_fixed(evm: Chain) -> None:
+def test_the_supply_is_fixed(embedded_evm: Chain) -> None:
     """Whatever changes the number of shares is not there to be called."""
-    council = Council.create(evm)
-    assert evm.call(SHARES, council.shares, "totalSupply") == sum(HOLDINGS)
+    council = Council.create(embedded_evm)
+    assert embedded_evm.call(SHARES, council.shares, "totalSupply") == sum(HOLDINGS)
     writing = {
         entry["name"]
         for entry in SHARES.abi
@@ -190,17 +190,17 @@ def test_the_supply_is_fixed(evm: Chain) -> None:
     assert writing == {"approve", "delegate", "delegateBySig", "transfer", "transferFrom"}
 
 
-def test_proposing_takes_shares(evm: Chain) -> None:
+def test_proposing_takes_shares(embedded_evm: Chain) -> None:
     with refused("GovernorInsufficientProposerVotes"):
-        Council.create(evm).action().propose(sender=5)
+        Council.create(embedded_evm).action().propose(sender=5)
 
 
 @pytest.mark.parametrize("step", ["execute at once", "execute too early", "queue during the vote"])
-def test_no_step_can_be_hurried(evm: Chain, step: str) -> None:
-    council = Council.create(evm)
+def test_no_step_can_be_hurried(embedded_evm: Chain, step: str) -> None:
+    council = Council.create(embedded_evm)
     motion = council.action().propose()
     if step == "queue during the vote":
-        evm.backend.mine_at(council.view("proposalSnapshot", motion.number) + 1)
+        embedded_evm.backend.mine_at(council.view("proposalSnapshot", motion.number) + 1)
         council.send("castVote", motion.number, FOR, sender=1)
         with refused("GovernorUnexpectedProposalState"):
             motion.queue()
@@ -211,49 +211,49 @@ def test_no_step_can_be_hurried(evm: Chain, step: str) -> None:
             motion.execute()
         return
     motion.queue()
-    evm.backend.mine_at(council.view("proposalEta", motion.number) - 60)
+    embedded_evm.backend.mine_at(council.view("proposalEta", motion.number) - 60)
     with refused_inside(TIMELOCK, "TimelockUnexpectedOperationState"):
         motion.execute()
 
 
-def test_the_rules_cannot_be_changed_by_a_vote(evm: Chain) -> None:
+def test_the_rules_cannot_be_changed_by_a_vote(embedded_evm: Chain) -> None:
     """Delay, period, quorum and threshold have no setters, and the timelock stays the one the vault knows."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     names = {entry["name"] for entry in GOVERNOR.abi if entry["type"] == "function"}
     assert not {name for name in names if name.startswith(("set", "update"))} - {"updateTimelock"}
     assert (council.view("votingDelay"), council.view("votingPeriod")) == (VOTING_DELAY_S, VOTING_PERIOD_S)
     assert (council.view("quorum", 0), council.view("proposalThreshold")) == (QUORUM, THRESHOLD)
-    motion = council.call(council.governor, GOVERNOR, "updateTimelock", evm.accounts[1]).passed()
+    motion = council.call(council.governor, GOVERNOR, "updateTimelock", embedded_evm.accounts[1]).passed()
     with refused("TimelockFixed"):
         motion.execute()
 
 
-def test_nobody_administers_the_timelock(evm: Chain) -> None:
+def test_nobody_administers_the_timelock(embedded_evm: Chain) -> None:
     """No account holds the admin role, the timelock itself included, so no vote can name another proposer."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     admin, proposer, canceller, executor = (
-        evm.call(TIMELOCK, council.timelock, name)
+        embedded_evm.call(TIMELOCK, council.timelock, name)
         for name in ("DEFAULT_ADMIN_ROLE", "PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE")
     )
-    for who in (evm.accounts[0], council.governor, council.timelock, NOBODY):
-        assert evm.call(TIMELOCK, council.timelock, "hasRole", admin, who) is False
+    for who in (embedded_evm.accounts[0], council.governor, council.timelock, NOBODY):
+        assert embedded_evm.call(TIMELOCK, council.timelock, "hasRole", admin, who) is False
         for role in (proposer, canceller):
-            held = evm.call(TIMELOCK, council.timelock, "hasRole", role, who)
+            held = embedded_evm.call(TIMELOCK, council.timelock, "hasRole", role, who)
             assert held is (who == council.governor)
-    assert evm.call(TIMELOCK, council.timelock, "hasRole", executor, NOBODY) is True
+    assert embedded_evm.call(TIMELOCK, council.timelock, "hasRole", executor, NOBODY) is True
     for role in (admin, proposer, canceller):
-        motion = council.call(council.timelock, TIMELOCK, "grantRole", role, evm.accounts[1]).passed()
+        motion = council.call(council.timelock, TIMELOCK, "grantRole", role, embedded_evm.accounts[1]).passed()
         with refused_inside(TIMELOCK, "AccessControlUnauthorizedAccount"):
             motion.execute()
     schedule = (council.world.vault, 0, b"", bytes(32), bytes(32), DELAY_S)
     for sender in (0, 1):
         with refused("AccessControlUnauthorizedAccount"):
-            evm.send(TIMELOCK, council.timelock, "schedule", *schedule, sender=sender)
+            embedded_evm.send(TIMELOCK, council.timelock, "schedule", *schedule, sender=sender)
 
 
-def test_the_delay_rises_and_never_falls_below_the_deployments(evm: Chain) -> None:
+def test_the_delay_rises_and_never_falls_below_the_deployments(embedded_evm: Chain) -> None:
     """Governance change faster than exit, first way: shorten the delay by a vote. Defence: updateDelay."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
 
     def update(delay_s: int) -> Motion:
         return council.call(council.timelock, TIMELOCK, "updateDelay", delay_s).passed()
@@ -264,16 +264,16 @@ def test_the_delay_rises_and_never_falls_below_the_deployments(evm: Chain) -> No
     with refused_inside(TIMELOCK, "DelayOutOfRange"):
         update((3_650 * 86_400) + 1).execute()
     update(2 * DELAY_S).execute()
-    assert evm.call(TIMELOCK, council.timelock, "getMinDelay") == 2 * DELAY_S
+    assert embedded_evm.call(TIMELOCK, council.timelock, "getMinDelay") == 2 * DELAY_S
     update(DELAY_S).execute()
-    assert evm.call(TIMELOCK, council.timelock, "getMinDelay") == DELAY_S
+    assert embedded_evm.call(TIMELOCK, council.timelock, "getMinDelay") == DELAY_S
     with refused("TimelockUnauthorizedCaller"):
-        evm.send(TIMELOCK, council.timelock, "updateDelay", 2 * DELAY_S)
+        embedded_evm.send(TIMELOCK, council.timelock, "updateDelay", 2 * DELAY_S)
 
 
-def test_a_vote_cannot_bypass_its_own_delay_by_relaying(evm: Chain) -> None:
+def test_a_vote_cannot_bypass_its_own_delay_by_relaying(embedded_evm: Chain) -> None:
     """Second way: have the governor schedule something in the timelock itself, with no delay."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     inner = (council.world.vault, 0, abi.encode_call(VAULT, "sendGovernance", ACTION), bytes(32), bytes(32), 0)
     schedule = abi.encode_call(TIMELOCK, "schedule", *inner)
     motion = council.call(council.governor, GOVERNOR, "relay", council.timelock, 0, schedule).passed()
@@ -281,43 +281,43 @@ def test_a_vote_cannot_bypass_its_own_delay_by_relaying(evm: Chain) -> None:
         motion.execute()
 
 
-def test_whoever_disagrees_is_out_before_the_decision_counts(evm: Chain) -> None:
+def test_whoever_disagrees_is_out_before_the_decision_counts(embedded_evm: Chain) -> None:
     """Third way: an operator in league who serves a forced exit as late as it may, while an attestor in league
     holds the header as long as one can. The owner is still paid before the earliest execution. Defence: a delay
     longer than deadline, window and seconding together."""
-    council = Council.create(evm, attestors=3, threshold=2)
+    council = Council.create(embedded_evm, attestors=3, threshold=2)
     world, alice = council.world, member(1)
     world.deposit(address_of(alice), DEPOSIT)
     world.close_epoch([Leaf(1, address_of(alice), (DEPOSIT,), (0,))])
     motion = council.action().propose().vote({1: FOR})
     world.close_epoch(list(world.trees[1].leaves.values()))
     motion.queue()
-    request = world.note(world.send("forceExit", 0, sender=evm.adopt(alice)))
-    evm.backend.mine_at(request.l1_time + DEADLINE_S - 60)
+    request = world.note(world.send("forceExit", 0, sender=embedded_evm.adopt(alice)))
+    embedded_evm.backend.mine_at(request.l1_time + DEADLINE_S - 60)
     served = world.close_epoch([Leaf(1, address_of(alice), (0,), (DEPOSIT,))])
-    evm.backend.mine_at(world.view("headerTime", served) + WINDOW_S - 60)
+    embedded_evm.backend.mine_at(world.view("headerTime", served) + WINDOW_S - 60)
     world.veto(served, 0)
-    evm.backend.mine_at(world.view("finalAt", served))
+    embedded_evm.backend.mine_at(world.view("finalAt", served))
     world.claim(served, 1)
     assert world.balance(address_of(alice)) == DEPOSIT
-    assert evm.now() < council.view("proposalEta", motion.number)
+    assert embedded_evm.now() < council.view("proposalEta", motion.number)
     with refused_inside(TIMELOCK, "TimelockUnexpectedOperationState"):
         motion.execute()
 
 
-def test_a_request_that_is_not_served_freezes_the_vault_before_the_decision(evm: Chain) -> None:
+def test_a_request_that_is_not_served_freezes_the_vault_before_the_decision(embedded_evm: Chain) -> None:
     """Fourth way: not to serve the exit at all. Then anyone freezes, and the decision comes to nothing."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     world, alice = council.world, member(1)
     world.deposit(address_of(alice), DEPOSIT)
     motion = council.action().propose().vote({1: FOR})
     world.close_epoch([Leaf(1, address_of(alice), (DEPOSIT,), (0,))])
     motion.queue()
-    request = world.note(world.send("forceExit", 0, sender=evm.adopt(alice)))
+    request = world.note(world.send("forceExit", 0, sender=embedded_evm.adopt(alice)))
     for _ in range(2):
-        evm.advance(DEADLINE_S // 2 - 600)
+        embedded_evm.advance(DEADLINE_S // 2 - 600)
         world.close_epoch(list(world.trees[1].leaves.values()), consumed=1)
-    evm.backend.mine_at(request.l1_time + DEADLINE_S)
+    embedded_evm.backend.mine_at(request.l1_time + DEADLINE_S)
     world.send("freeze")
     world.escape(world.view("escapeEpoch"), 1)
     assert world.balance(address_of(alice)) == DEPOSIT
@@ -326,9 +326,9 @@ def test_a_request_that_is_not_served_freezes_the_vault_before_the_decision(evm:
         motion.execute()
 
 
-def test_only_the_timelock_sends_governance(evm: Chain) -> None:
+def test_only_the_timelock_sends_governance(embedded_evm: Chain) -> None:
     """Not the operator, the treasury, a holder, or the governor by itself; and nobody where there is none."""
-    council = Council.create(evm)
+    council = Council.create(embedded_evm)
     world = council.world
     for sender in (0, 1):
         with refused("NotGovernor"):
@@ -338,13 +338,13 @@ def test_only_the_timelock_sends_governance(evm: Chain) -> None:
     ).passed()
     with refused_inside(VAULT, "NotGovernor"):
         relayed.execute()
-    free = World.create(evm, tokens=world.tokens)
+    free = World.create(embedded_evm, tokens=world.tokens)
     with refused("NotGovernor"):
         free.send("sendGovernance", ACTION)
 
 
-def test_a_decision_is_carried_out_once(evm: Chain) -> None:
-    council = Council.create(evm)
+def test_a_decision_is_carried_out_once(embedded_evm: Chain) -> None:
+    council = Council.create(embedded_evm)
     motion = council.action().passed()
     motion.execute()
     with refused("GovernorUnexpectedProposalState"):
@@ -354,16 +354,16 @@ def test_a_decision_is_carried_out_once(evm: Chain) -> None:
     assert council.world.view("inboxCount") == 1
 
 
-def test_senseless_rules_cannot_be_deployed(evm: Chain) -> None:
-    shares = evm.deploy(SHARES, [owner(1)], [100])
+def test_senseless_rules_cannot_be_deployed(embedded_evm: Chain) -> None:
+    shares = embedded_evm.deploy(SHARES, [owner(1)], [100])
     good: list[Any] = [shares, VOTING_DELAY_S, VOTING_PERIOD_S, 20, 1, DELAY_S]
-    evm.deploy(GOVERNOR, *good)
+    embedded_evm.deploy(GOVERNOR, *good)
     for place, value in ((1, 366 * 86_400), (2, 0), (2, 366 * 86_400), (3, 0), (3, 101), (4, 0), (4, 101)):
         with refused("InvalidGovernance"):
-            evm.deploy(GOVERNOR, *good[:place], value, *good[place + 1 :])
+            embedded_evm.deploy(GOVERNOR, *good[:place], value, *good[place + 1 :])
     for delay in (0, 3_650 * 86_400 + 1):
         with refused_inside(TIMELOCK, "DelayOutOfRange"):
-            evm.deploy(GOVERNOR, *good[:5], delay)
+            embedded_evm.deploy(GOVERNOR, *good[:5], delay)
     lists: list[tuple[list[str], list[int]]] = [
         ([], []),
         ([owner(1)], [1, 2]),
@@ -372,4 +372,4 @@ def test_senseless_rules_cannot_be_deployed(evm: Chain) -> None:
     ]
     for holders, amounts in lists:
         with refused("InvalidShares"):
-            evm.deploy(SHARES, holders, amounts)
+            embedded_evm.deploy(SHARES, holders, amounts)

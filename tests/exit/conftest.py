@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One embedded EVM with a fresh vault for the folder's tests, and a chain snapshot around each of them."""
+"""One chain with a fresh vault for the folder's tests, and a chain snapshot around each of them."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from clearing.chain.embedded import start_embedded
 from clearing.chain.rpc import Rpc
 from tests.exit.scene import Scene
+from tests.nodes import start_node
 
 
 @pytest.fixture(scope="session")
 def fresh_vault() -> Iterator[tuple[Rpc, bytes]]:
-    running = start_embedded(max_log_blocks=40, idle_exit_s=600)
+    running = start_node()
     with Rpc(running.url) as rpc:
         yield rpc, Scene.deploy(rpc).vault.address
     running.stop()

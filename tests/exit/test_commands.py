@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from clearing.chain.deploy import deploy_token
-from clearing.chain.embedded import start_embedded
 from clearing.chain.rpc import Rpc
 from clearing.cli.main import main
 from clearing.exit import vouchers
 from tests.exit.scene import DEADLINE_S, WINDOW_S, Scene, wallet_of
+from tests.nodes import start_node
 
 DEAD = "http://127.0.0.1:9"
 OWNER = wallet_of(8)
@@ -71,7 +71,7 @@ def _owed(scene: Scene, amount: int) -> None:
 def test_two_vaults_on_two_chains_are_left_in_one_go_and_a_dead_chain_stops_neither(scene: Scene, wallet: Path) -> None:
     """What can be paid is paid and exits 4 says that a chain could not be asked; once it answers, the same command
     finishes. An address with another chain's endpoint is refused, and so is a vault that is named twice."""
-    other_evm = start_embedded(idle_exit_s=600, chain_id=31_338)
+    other_evm = start_node(chain_id=31_338)
     try:
         with Rpc(other_evm.url) as rpc:
             deploy_token(rpc, wallet_of(0))  # or the second vault would have the first one's address

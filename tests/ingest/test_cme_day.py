@@ -52,6 +52,7 @@ def _replay_from(data_dir: Path, seq: int) -> tuple[int, str, list[str]]:
         return report.entries, report.root.hex(), [e.outcome.state_root.hex() for e in report.epochs]
 
 
+@pytest.mark.slow
 def test_ninety_nine_percent_of_the_resting_fills_are_reproduced_exactly(tmp_path: Path) -> None:
     """Resting order, price and size of at least 99 % of the fills of continuous trading; no order is
     refused, nothing trades that did not trade, and a snapshot continues to the same roots."""

@@ -127,7 +127,7 @@ def run_cases(journal: Journal, checker: Checker, rng: random.Random, count: int
     return outcomes
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(5_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_damage_is_reported(tmp_path: Path, checker: Checker, rng: random.Random, count: int) -> None:
     """Random changed bytes, zeroed pages and truncations: each one that changes a returned byte is
     reported, and the checker outlives them all."""
@@ -223,7 +223,10 @@ def test_fsck_as_a_command(tmp_path: Path, rng: random.Random) -> None:
         assert (done.returncode, done.stdout) == (2, "") and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGSTOP, fsck.CHECK_STALLED), (signal.SIGSEGV, fsck.CHECK_CRASHED)])
+@pytest.mark.parametrize(
+    "number, code",
+    [pytest.param(signal.SIGSTOP, fsck.CHECK_STALLED, marks=pytest.mark.slow), (signal.SIGSEGV, fsck.CHECK_CRASHED)],
+)
 def test_a_check_whose_child_fails_is_a_report(
     tmp_path: Path, rng: random.Random, number: signal.Signals, code: str
 ) -> None:

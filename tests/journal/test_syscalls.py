@@ -24,7 +24,7 @@ WRITING = re.compile(
     r"pwrite|write|writev|pwritev|fsync|fdatasync|msync|fallocate|ftruncate|rename|unlink|mkdir|openat|open$|mmap"
     r"|munmap|flock|fcntl|close|creat|link"
 )
-FAST_CASES = 40
+FAST_CASES = 8
 
 
 def traced(*strace: str | Path, task: str, path: Path) -> "subprocess.CompletedProcess[str]":

@@ -169,6 +169,7 @@ def _rest(told: MarginChanged) -> tuple[int, int, int]:
     return told.equity_atoms, told.margin_initial_atoms, told.margin_maintenance_atoms
 
 
+@pytest.mark.slow
 def test_stress_run(journal: Path, tmp_path: Path) -> None:
     """Named scenarios and the reverse stress, as JSON and as a page with two figures per run."""
     page = tmp_path / "stress.html"

@@ -143,6 +143,7 @@ def test_without_resources_the_gainers_pay() -> None:
     assert [row.drawn_atoms for row in told.tranches] == [0, 0, 0, told.deficit_atoms]
 
 
+@pytest.mark.slow
 def test_reverse_stress_finds_edges() -> None:
     """At the named move the tranche is exhausted and 0.1 % before it is not; later tranches need no smaller moves."""
     told = reverse(found())

@@ -130,6 +130,7 @@ def fold(journal: Path, python: str = sys.executable, **env: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_replay_without_simd(journal: Path) -> None:
     """Outcomes and final state are the same bytes with numpy's fast paths taken away, from the strongest down."""
     digest, _, count, *used = fold(journal)

@@ -17,7 +17,7 @@ import structlog
 from clearing.audit.chain import Finding, compare_with_chain
 from clearing.audit.replay import ReplayReport, replay
 from clearing.chain.deploy import VaultParams, deploy_token, deploy_vault, mint
-from clearing.chain.embedded import EmbeddedEvm, dev_key
+from clearing.chain.embedded import dev_key
 from clearing.chain.rpc import Rpc
 from clearing.chain.transact import Sender
 from clearing.chain.vault import VaultClient
@@ -33,6 +33,7 @@ from clearing.service.layout import Layout, create_keys, read_key
 from clearing.service.node import Node
 from clearing.service.pipeline import Receipt
 from journal.replay import entries
+from tests.nodes import ChainNode
 from tests.service.world import DEPLOYMENT, TREASURY, USD, address_of, make_data_dir, order, owner_of, seed_of
 
 DEADLINE_S = 3_600
@@ -89,7 +90,7 @@ class Deployed:
         return Node(self.path, log=silent, **({"vaults": vaults} | choices))
 
 
-def deploy_place(evm: EmbeddedEvm, operator: bytes, payer: Wallet, **choices: Any) -> Place:
+def deploy_place(evm: ChainNode, operator: bytes, payer: Wallet, **choices: Any) -> Place:
     """A vault with one test token; `choices` replace constructor arguments."""
     rpc = Rpc(evm.url)
     Sender(rpc, payer).send(operator, b"", 10**18)
@@ -99,7 +100,7 @@ def deploy_place(evm: EmbeddedEvm, operator: bytes, payer: Wallet, **choices: An
     return Place(rpc, deploy_vault(rpc, payer, params))
 
 
-def deploy_venue(path: Path, evms: Sequence[EmbeddedEvm], **choices: Any) -> Deployed:
+def deploy_venue(path: Path, evms: Sequence[ChainNode], **choices: Any) -> Deployed:
     """A vault per chain and a data directory for them; `choices` replace constructor arguments of all vaults."""
     operator = address_of(create_keys(path).operator_secp256k1)
     places = [deploy_place(evm, operator, Wallet(dev_key(number)), **choices) for number, evm in enumerate(evms)]

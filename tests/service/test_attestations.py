@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
 from clearing.chain.wallet import Wallet, attestation_digest
 from clearing.model.errors import NovateError
 from clearing.service.node import Node
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import DEADLINE_S, Deployed, Web, deploy_venue, findings, refusal, take_in
 from tests.service.world import USD, seed_of
 
@@ -17,14 +17,14 @@ WATCHERS = sorted((Wallet(seed_of(f"watcher {n}")) for n in range(3)), key=lambd
 
 
 @pytest.fixture(scope="module")
-def evm() -> Iterator[EmbeddedEvm]:
-    running = start_embedded(idle_exit_s=600)
+def evm() -> Iterator[ChainNode]:
+    running = start_node()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evm: ChainNode, tmp_path: Path) -> Iterator[Deployed]:
     """A venue whose headers two of three attestors sign."""
     attestors = tuple(watcher.address for watcher in WATCHERS)
     venue = deploy_venue(tmp_path / "venue", [evm], attestors=attestors, threshold=2)

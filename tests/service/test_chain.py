@@ -10,7 +10,7 @@ import structlog
 
 from clearing.audit.chain import compare_with_chain
 from clearing.chain.deploy import VaultParams, deploy_vault
-from clearing.chain.embedded import EmbeddedEvm, dev_key, start_embedded
+from clearing.chain.embedded import dev_key
 from clearing.chain.errors import ChainError
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
@@ -22,19 +22,20 @@ from clearing.service.epochs import EpochRecord
 from clearing.service.layout import Layout, read_key
 from clearing.service.node import Node
 from proofs.verify import verify_bytes
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import Deployed, deploy_venue, replayed, trade
 from tests.service.world import BTC, DEPLOYMENT, TREASURY, USD, make_data_dir, order, owner_of, seed_of
 
 
 @pytest.fixture(scope="module")
-def evm() -> Iterator[EmbeddedEvm]:
-    running = start_embedded(idle_exit_s=600)
+def evm() -> Iterator[ChainNode]:
+    running = start_node()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evm: ChainNode, tmp_path: Path) -> Iterator[Deployed]:
     venue = deploy_venue(tmp_path / "venue", [evm])
     yield venue
     venue.rpc.close()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
 from clearing.chain.structs import Checkpoint
 from clearing.chain.wallet import Wallet, checkpoint_digest
 from clearing.service.challenges import Answerer
 from clearing.service.node import Node
 from proofs.checkpoint import parse, secp256k1_signature
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import Deployed, deploy_venue, refusal, take_in
 from tests.service.world import DEPLOYMENT, USD
 
@@ -19,14 +19,14 @@ BOND_WEI = 10**15
 
 
 @pytest.fixture(scope="module")
-def evm() -> Iterator[EmbeddedEvm]:
-    running = start_embedded(idle_exit_s=600)
+def evm() -> Iterator[ChainNode]:
+    running = start_node()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evm: ChainNode, tmp_path: Path) -> Iterator[Deployed]:
     venue = deploy_venue(tmp_path / "venue", [evm], veto_bond_wei=BOND_WEI)
     venue.deposit("alice", 1_000 * USD)
     yield venue

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
 from clearing.exit.rebuild import rebuild
 from clearing.model import commands as c
 from clearing.service.node import Node
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import WINDOW_S, Deployed, command, deploy_venue, findings, refusal, take_in, trade
 from tests.service.world import USD, order, owner_of
 
 
 @pytest.fixture(scope="module")
-def evms() -> Iterator[list[EmbeddedEvm]]:
-    running = [start_embedded(idle_exit_s=600) for _ in range(2)]
+def evms() -> Iterator[list[ChainNode]]:
+    running = [start_node() for _ in range(2)]
     yield running
     for evm in running:
         evm.stop()
 
 
 @pytest.fixture
-def deployed(evms: list[EmbeddedEvm], tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evms: list[ChainNode], tmp_path: Path) -> Iterator[Deployed]:
     venue = deploy_venue(tmp_path / "venue", evms)
     yield venue
     for place in venue.places:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
 from clearing.model import commands as c
 from clearing.model.errors import NovateError
 from clearing.service.epochs import EpochRecord
@@ -14,20 +13,21 @@ from clearing.service.node import Node
 from proofs.header import Header, peers_hash
 from proofs.log import verify_consistency
 from proofs.verify import verify_bytes
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import DEAD, DEADLINE_S, WINDOW_S, Deployed, deploy_venue, findings, refusal, take_in, trade
 from tests.service.world import USD, owner_of
 
 
 @pytest.fixture(scope="module")
-def evms() -> Iterator[list[EmbeddedEvm]]:
-    running = [start_embedded(idle_exit_s=600) for _ in range(2)]
+def evms() -> Iterator[list[ChainNode]]:
+    running = [start_node() for _ in range(2)]
     yield running
     for evm in running:
         evm.stop()
 
 
 @pytest.fixture
-def deployed(evms: list[EmbeddedEvm], tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evms: list[ChainNode], tmp_path: Path) -> Iterator[Deployed]:
     venue = deploy_venue(tmp_path / "venue", evms)
     yield venue
     for place in venue.places:
@@ -88,6 +88,7 @@ def test_a_bundle_is_of_a_chosen_vault(deployed: Deployed, node: Node) -> None:
     assert refusal(node.prover.bundle, owner_of("alice"), 2) == "UNKNOWN_VAULT"
 
 
+@pytest.mark.slow
 def test_a_dead_chain_holds_up_the_next_epoch_and_not_this_one(deployed: Deployed, node: Node) -> None:
     """With vault 1's chain gone the epoch still reaches vault 0; the next one waits until vault 1 has it too."""
     node.poster.turn()
@@ -176,7 +177,7 @@ def test_only_a_final_freeze_is_journalled(
     link = node._links[1]
     freeze(deployed, 1)
     monkeypatch.setattr(link, "confirmations", confirmations)
-    if confirmations == "finalized":  # the embedded chain calls its head so; here it lags
+    if confirmations == "finalized":  # the embedded chain calls its head so: here it lags
         head = deployed.places[1].rpc.block_number()
         monkeypatch.setattr(link, "final_block", lambda: head - 1)
     assert node.freezes[1].turn() is False
@@ -185,7 +186,7 @@ def test_only_a_final_freeze_is_journalled(
     assert node.pipeline.reducer.state.vaults[1].frozen is None
     monkeypatch.undo()
     monkeypatch.setattr(link, "confirmations", confirmations)
-    for _ in range(3):
+    for _ in range(3 if confirmations == 3 else 100):
         deployed.places[1].rpc.request("evm_mine")
     assert node.freezes[1].turn() is True
     assert node.poster.turn().live() == [0]

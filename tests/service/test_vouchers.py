@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clearing.chain.embedded import EmbeddedEvm, start_embedded
 from clearing.chain.wallet import Wallet, voucher_digest
 from clearing.model import commands as c
 from clearing.model.errors import NovateError
 from clearing.service.node import Node
 from clearing.service.vouchers import Signed
 from proofs.inbox import Voucher
+from tests.nodes import ChainNode, start_node
 from tests.service.chains import DEADLINE_S, Deployed, Web, command, deploy_venue, publish, refusal, register, take_in
 from tests.service.world import TREASURY, USD, owner_of, seed_of
 
@@ -22,14 +22,14 @@ CAP = 400 * USD
 
 
 @pytest.fixture(scope="module")
-def evm() -> Iterator[EmbeddedEvm]:
-    running = start_embedded(idle_exit_s=600)
+def evm() -> Iterator[ChainNode]:
+    running = start_node()
     yield running
     running.stop()
 
 
 @pytest.fixture
-def deployed(evm: EmbeddedEvm, tmp_path: Path) -> Iterator[Deployed]:
+def deployed(evm: ChainNode, tmp_path: Path) -> Iterator[Deployed]:
     venue = deploy_venue(tmp_path / "venue", [evm], float_caps=[CAP])
     venue.deposit("alice", 1_000 * USD)
     venue.vault.fund_float(0, FLOAT)
