@@ -12,6 +12,9 @@ JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
 ARGS  ?=
 PYTHON ?=
 export PYTHON
+# Compiled modules are kept, away from the sources, whatever the caller's habit: the tests start hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 # One file of tests stays on one worker, so that its fixtures (an embedded EVM, a journal) are built once.
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
@@ -20,7 +23,7 @@ $(STAMP): pyproject.toml uv.lock tools/bootstrap.sh
 	@bash tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help setup demo test test-slow soak lint format bench contracts clean
+.PHONY: help setup demo test test-slow soak lint format bench contracts slither clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +62,12 @@ contracts: $(STAMP) ## rebuild contracts/artifacts with the pinned compiler (nee
 	@command -v npm >/dev/null || { echo "make contracts needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }
 	cd contracts && npm ci --no-audit --no-fund
 	$(BIN)/python -m tools.build_contracts $(ARGS)
+
+slither: $(STAMP) ## static analysis of the contracts, each finding explained (needs Node; a minute)
+	@command -v npm >/dev/null || { echo "make slither needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }
+	@test -d contracts/node_modules/solc || (cd contracts && npm ci --no-audit --no-fund)
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/slither bash tools/bootstrap.sh --project tools/slither
+	$(BIN)/python -m tools.slither $(ARGS)
 
 clean: ## remove the environment, the fetched tools and every cache
 	rm -rf .venv .venv-* .tools build dist contracts/node_modules

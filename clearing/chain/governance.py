@@ -90,6 +90,31 @@ def require_slower_than_exit(delay_s: int, deadline_s: int, window_s: int, secon
         raise ChainError("GOVERNANCE_TOO_FAST", text)
 
 
+def require_timelock(rpc: Rpc, address: bytes, deadline_s: int, window_s: int, seconding_s: int) -> None:
+    """Before a vault with these times is deployed under a governor that is a contract.
+
+    Raises `ChainError` NO_GOVERNANCE unless it is a timelock of this kind, GOVERNANCE_TOO_FAST.
+    """
+    floor = int(_view(rpc, address, "NovateTimelock", "minimumDelay"))
+    require_slower_than_exit(floor, deadline_s, window_s, seconding_s)
+
+
+def checks_of(vault: VaultClient) -> list[Check]:
+    """What `GovernanceClient.checks` finds of a vault's governor, if that is a contract; none else.
+
+    A contract of another kind is a failed check. Raises `ChainError` RPC_*.
+    """
+    if not vault.rpc.code(vault.governor()):
+        return []
+    try:
+        found = GovernanceClient(vault).checks()
+    except ChainError as error:
+        if error.code != "NO_GOVERNANCE":
+            raise
+        return [Check("governance", False, error.message)]
+    return [check._replace(name=f"governance: {check.name}") for check in found]
+
+
 def deploy_governance(
     rpc: Rpc, wallet: Wallet, params: GovernanceParams, deadline_s: int, window_s: int, seconding_s: int
 ) -> Governance:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clearing.cli.options import json_option, vault_client
+from clearing.cli.options import SEVERAL, json_option, vault_client
 from clearing.cli.output import DIVERGED, ERROR, emit, fail, reports_errors
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def audit() -> None:
     "rpcs",
     envvar="NOVATE_RPC",
     multiple=True,
-    help="Compare every posted header with the chain at this URL; once per vault.",
+    help=f"Compare every posted header with the chain at this URL; once per vault; {SEVERAL}.",
 )
 @click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, help="A vault's address, one for each --rpc.")
 @click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")

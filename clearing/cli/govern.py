@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clearing.cli.options import NUMBER, api_option, json_option, rpc_option, vault_client, vault_option, wallet_option
+from clearing.cli.options import (
+    NUMBER,
+    api_option,
+    json_option,
+    open_endpoint,
+    rpc_option,
+    vault_client,
+    vault_option,
+    wallet_option,
+)
 from clearing.cli.output import emit, fail, moment, note, parse_address, reports_errors
 
 if TYPE_CHECKING:
@@ -64,7 +73,6 @@ def deploy_command(
     those who want to leave.
     """
     from clearing.chain.governance import GovernanceParams, deploy_governance, way_out_s
-    from clearing.chain.rpc import Rpc
     from clearing.chain.wallet import Wallet
 
     shared = [_holder(text) for text in holders]
@@ -77,7 +85,7 @@ def deploy_command(
         max(1, total // 100) if threshold is None else threshold,
         way_out_s(deadline, window, held) + 86_400 if delay is None else delay,
     )
-    made = deploy_governance(Rpc(rpc), Wallet.load(wallet), params, deadline, window, held)
+    made = deploy_governance(open_endpoint(rpc), Wallet.load(wallet), params, deadline, window, held)
     stated = {"quorum": params.quorum, "threshold": params.threshold, "delay_seconds": params.timelock_delay_s}
     emit({**made._asdict(), "total_shares": total, **stated}, as_json)
     note(f"next: novate vault deploy --governor 0x{made.timelock.hex()} with the same deadline and window")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clearing.cli.options import account_option, api_option, key_option
+from clearing.cli.options import SEVERAL, account_option, api_option, key_option
 from clearing.cli.output import fail, parse_usd, reports_errors
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def keeper() -> None:
 )  # fmt: skip
 @click.option(
     "--rpc", "rpcs", multiple=True,
-    help="Endpoint of a vault's chain for such an epoch, in genesis's order; by default what config.toml says.",
+    help=f"Endpoint of a vault's chain for such an epoch, in genesis's order; {SEVERAL}; by default as in config.toml.",
 )  # fmt: skip
 @click.option(
     "--stress-share", default=0.0, show_default=True, type=click.FloatRange(0, 100),

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from clearing.cli.leaving import Wanted, finish, from_chain, from_file, leave_vault, named, open_vault, targets
-from clearing.cli.options import json_option, rpc_option, vault_option
+from clearing.cli.options import SEVERAL, json_option, rpc_option, vault_option
 from clearing.cli.output import could_not_check, emit, note, parse_address, reports_errors
 
 _wallet = click.option(
@@ -33,7 +33,9 @@ _fallback = click.option(
     type=click.FloatRange(min=0, min_open=True),
     help="Gwei per gas to reckon with in a dry run when the endpoint does not tell.",
 )
-_rpcs = click.option("--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True, help="Endpoint; once, or once per vault.")
+_rpcs = click.option(
+    "--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True, help=f"Endpoint; once, or once per vault; {SEVERAL}."
+)
 _vaults = click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, help="Vault; repeatable.")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clearing.cli.options import open_endpoint
 from clearing.cli.output import COULD_NOT_CHECK, ERROR, emit, fail, note, parse_address
 
 if TYPE_CHECKING:
@@ -59,7 +60,6 @@ class Book:
 def open_vault(rpc: str, vault: str | bytes, wallet: Path | None, max_fee_gwei: float | None = None) -> "VaultClient":
     """A client of the vault at the endpoint (or endpoints, with commas between them), until the command ends."""
     from clearing.chain.fees import GWEI, SendPolicy
-    from clearing.chain.pool import connect
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
 
@@ -69,9 +69,7 @@ def open_vault(rpc: str, vault: str | bytes, wallet: Path | None, max_fee_gwei: 
     if max_fee_gwei is not None:
         most = int(max_fee_gwei * GWEI)
         policy = SendPolicy(max_fee_wei=most, urgent_max_fee_wei=max(most, policy.urgent_max_fee_wei))
-    endpoint = connect(rpc)
-    click.get_current_context().call_on_close(endpoint.close)
-    return VaultClient(endpoint, address, signer, policy=policy)
+    return VaultClient(open_endpoint(rpc), address, signer, policy=policy)
 
 
 def from_chain(client: "VaultClient", blobs: "BlobSource | None") -> Book:

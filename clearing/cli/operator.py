@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clearing.cli.ending import wind_down
-from clearing.cli.options import NUMBER, json_option
+from clearing.cli.options import NUMBER, SEVERAL, json_option, open_endpoint
 from clearing.cli.output import emit, fail, note, parse_address, reports_errors
 from clearing.model.params import Instrument
 
@@ -65,7 +65,7 @@ def keys(directory: Path, publishers: int, as_json: bool) -> None:
     envvar="NOVATE_RPC",
     required=True,
     multiple=True,
-    help="Endpoint of a vault's chain; once per vault.",
+    help=f"Endpoint of a vault's chain, once per vault; {SEVERAL}.",
 )
 @click.option(
     "--vault",
@@ -112,7 +112,7 @@ def init(
     Attestors, threshold and governor are what the vaults themselves say.
     """
     from clearing.chain.deploy import require_verified, verify_deployment
-    from clearing.chain.rpc import Rpc
+    from clearing.chain.governance import checks_of
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
     from clearing.service.layout import Layout, create_keys
@@ -125,9 +125,10 @@ def init(
     # The files first: keys are made only for what can be.
     listed, rules, config = _instruments(instruments), _params(params_file, publishers), _config(rpcs, confirmations)
     pairs = zip(rpcs, vaults, strict=True)
-    clients = [VaultClient(Rpc(rpc), parse_address(vault, "--vault")) for rpc, vault in pairs]
+    clients = [VaultClient(open_endpoint(rpc), parse_address(vault, "--vault")) for rpc, vault in pairs]
     for client in clients:
         require_verified(verify_deployment(client.rpc, client.address))
+        require_verified(checks_of(client))
     made = create_keys(directory, publishers)
     address = Wallet(made.operator_secp256k1).address
     _require_alike(clients, address, directory)
@@ -148,13 +149,14 @@ def init(
 
 
 def _config(rpcs: tuple[str, ...], confirmations: str) -> "Config":
-    """One vault in the short form, several as [[vaults]]. Raises `NovateError` CONFIG_INVALID."""
-    from clearing.service.config import Config, VaultConfig, validate
+    """One vault with one endpoint in the short form, others as [[vaults]]. Raises `NovateError` CONFIG_INVALID."""
+    from clearing.service.config import Config, VaultConfig, endpoints, validate
 
     blocks: int | str = int(confirmations) if confirmations.isdecimal() else confirmations
-    if len(rpcs) == 1:
-        return validate(Config(rpc_url=rpcs[0], confirmations=blocks))
-    return validate(Config(vaults=tuple(VaultConfig((rpc,), blocks) for rpc in rpcs)))
+    listed = [endpoints(rpc) for rpc in rpcs]
+    if len(listed) == 1 and len(listed[0]) == 1:
+        return validate(Config(rpc_url=listed[0][0], confirmations=blocks))
+    return validate(Config(vaults=tuple(VaultConfig(urls, blocks) for urls in listed)))
 
 
 def _require_alike(clients: "list[VaultClient]", operator_address: bytes, directory: Path) -> None:
@@ -224,7 +226,10 @@ def _params(path: Path | None, publishers: int) -> "Params":
     "--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the port here once it serves."
 )
 @click.option(
-    "--rpc", "rpcs", multiple=True, help="Endpoint of a vault's chain, in genesis's order; from config.toml by default."
+    "--rpc",
+    "rpcs",
+    multiple=True,
+    help=f"Endpoint of a vault's chain, in genesis's order; {SEVERAL}; from config.toml by default.",
 )
 @click.option("--epoch-seconds", type=int, help="How often to post an epoch.")
 @reports_errors

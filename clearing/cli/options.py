@@ -11,6 +11,7 @@ from clearing.cli.output import parse_address, parse_usd
 from clearing.model.ids import MAX_AMOUNT_ATOMS
 
 if TYPE_CHECKING:
+    from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,7 +34,11 @@ api_option = click.option(
     show_default=True,
     help="The operator's URL.",
 )
-rpc_option = click.option("--rpc", envvar="NOVATE_RPC", required=True, help="URL of an Ethereum JSON-RPC endpoint.")
+# Said wherever an endpoint is asked for.
+SEVERAL = "several of one chain, separated by commas, are cross-checked"
+rpc_option = click.option(
+    "--rpc", envvar="NOVATE_RPC", required=True, help=f"URL of an Ethereum JSON-RPC endpoint; {SEVERAL}."
+)
 vault_option = click.option("--vault", envvar="NOVATE_VAULT", required=True, help="Address of the vault.")
 wallet_option = click.option(
     "--wallet",
@@ -56,15 +61,26 @@ asset_option = click.option(
 account_option = click.option("--account", envvar="NOVATE_ACCOUNT", required=True, type=NUMBER, help="Account number.")
 
 
-def vault_client(rpc: str, vault: str, wallet: Path | None = None) -> "VaultClient":
-    """A client of the vault at `rpc`, which must have code there; with a wallet it can send."""
-    from clearing.chain.rpc import Rpc
+def open_endpoint(rpc: str) -> "Rpc":
+    """The endpoint, or several of one chain that must agree, until the command ends."""
+    from clearing.chain.pool import connect
+
+    found = connect(rpc)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(found.close)
+    return found
+
+
+def vault_client(rpc: str, vault: str, wallet: Path | None = None, outbox: Path | None = None) -> "VaultClient":
+    """A client of the vault at `rpc`, which must have code there; with a wallet it can send, and with an outbox it
+    keeps there what is not mined yet (see clearing.cli.sending)."""
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
 
     address = parse_address(vault, "--vault")
     signer = Wallet.load(wallet) if wallet is not None else None
-    client = VaultClient(Rpc(rpc), address, signer)
+    client = VaultClient(open_endpoint(rpc), address, signer, folder=outbox)
     client.require_code()
     return client
 

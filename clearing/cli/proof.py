@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clearing.cli.options import api_option, json_option
+from clearing.cli.options import SEVERAL, api_option, json_option
 from clearing.cli.output import (
     COULD_NOT_CHECK,
     PROOF_INVALID,
@@ -46,7 +46,7 @@ def get(owner: str, api: str, output: Path | None) -> None:
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option("--rpc", envvar="NOVATE_RPC", help="Compare the header with the vault's, at this endpoint.")
+@click.option("--rpc", envvar="NOVATE_RPC", help=f"Compare the header with the vault's, at this endpoint; {SEVERAL}.")
 @click.option("--vault", envvar="NOVATE_VAULT", help="The vault you deposited into; the bundle must be of it.")
 @click.option("--operator-key", help="Ed25519 key that you trust to sign checkpoints (hex, 32 bytes).")
 @json_option

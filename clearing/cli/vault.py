@@ -11,6 +11,7 @@ from clearing.cli.options import (
     NUMBER,
     asset_option,
     json_option,
+    open_endpoint,
     parse_amount,
     rpc_option,
     vault_client,
@@ -18,10 +19,12 @@ from clearing.cli.options import (
     wallet_option,
 )
 from clearing.cli.output import PROOF_INVALID, emit, fail, note, parse_address, parse_usd, reports_errors, usd
+from clearing.cli.sending import hold_outbox, outbox_option, sent_before
 from clearing.model.ids import MAX_LANES
 
 if TYPE_CHECKING:
     from clearing.chain.deploy import VaultParams
+    from clearing.chain.rpc import Rpc
     from clearing.chain.vault import VaultClient
     from clearing.model.commands import Genesis
 
@@ -105,7 +108,7 @@ def deploy(
         require_verified,
         verify_deployment,
     )
-    from clearing.chain.rpc import Rpc
+    from clearing.chain.governance import checks_of
     from clearing.chain.wallet import Wallet
 
     identity = _deployment_id(deployment)
@@ -115,7 +118,9 @@ def deploy(
     caps = _caps(float_caps, len(tokens) or test_tokens)
     assets = [parse_address(token, "--token") for token in tokens]
     bond = _wei(operator_bond, "--operator-bond")
-    endpoint, payer = Rpc(rpc), Wallet.load(wallet)
+    named = parse_address(governor, "--governor") if governor else bytes(20)
+    endpoint, payer = open_endpoint(rpc), Wallet.load(wallet)
+    _look_at_governor(endpoint, named, (deadline, window, window if seconding is None else seconding))
     if not assets:
         note(f"no --token: deploying {'a worthless test token' if test_tokens == 1 else 'worthless test tokens'}")
         assets = [deploy_token(endpoint, payer)]
@@ -128,7 +133,7 @@ def deploy(
         deadline,
         window,
         parse_usd(min_deposit),
-        governor=parse_address(governor, "--governor") if governor else bytes(20),
+        governor=named,
         seconding_s=seconding,
         attestors=signers,
         threshold=needed,
@@ -138,11 +143,25 @@ def deploy(
     )
     client = deploy_vault(endpoint, payer, params)
     require_verified(verify_deployment(endpoint, client.address, params))
+    require_verified(checks_of(client))
     if post_bond and bond:
         client.post_bond(bond)
     elif bond:
         note(f"no header can be posted before the operator's bond: novate vault post-bond {operator_bond}")
     emit(_deployed(client, params), as_json)
+
+
+def _look_at_governor(endpoint: "Rpc", governor: bytes, times: tuple[int, int, int] | None = None) -> None:
+    """Say so when it is a key; before a deployment with these times (deadline, window, seconding), a contract must be
+    a timelock that is slower than leaving. Raises `ChainError` NO_GOVERNANCE, GOVERNANCE_TOO_FAST."""
+    from clearing.chain.governance import require_timelock
+
+    if not any(governor):
+        return
+    if not endpoint.code(governor):
+        note(f"the governor 0x{governor.hex()} is no contract: whoever has its key decides alone, without a delay")
+    elif times is not None:
+        require_timelock(endpoint, governor, *times)
 
 
 def _attestors(given: tuple[str, ...], threshold: int | None) -> tuple[list[bytes], int]:
@@ -210,15 +229,22 @@ def _deployment_id(text: str | None) -> bytes:
 @json_option
 @reports_errors
 def verify_vault(rpc: str, vault: str, journal: Path | None, api: str | None, as_json: bool) -> None:
-    """Compare the deployed bytecode with the checked-in artifact, and the vault with a genesis."""
+    """Compare the deployed bytecode with the checked-in artifact, and the vault with a genesis.
+
+    Where a vote decides: also whether its contracts are the published ones, and slower than leaving.
+    """
     from clearing.chain.deploy import verify_deployment
+    from clearing.chain.governance import checks_of
 
     client = vault_client(rpc, vault)
     checks = [(check.name, check.ok, check.detail) for check in verify_deployment(client.rpc, client.address)]
-    if (journal is not None or api is not None) and all(ok for _, ok, _ in checks):
-        from clearing.cli.sources import genesis_of
+    if all(ok for _, ok, _ in checks):
+        _look_at_governor(client.rpc, client.governor())
+        checks += [(check.name, check.ok, check.detail) for check in checks_of(client)]
+        if journal is not None or api is not None:
+            from clearing.cli.sources import genesis_of
 
-        checks += _against_genesis(client, genesis_of(journal, api))
+            checks += _against_genesis(client, genesis_of(journal, api))
     lines = [f"{'ok    ' if ok else 'FAILED'}  {name}: {detail}" for name, ok, detail in checks]
     good = all(ok for _, ok, _ in checks)
     rows = [{"name": name, "ok": ok, "detail": detail} for name, ok, detail in checks]
@@ -286,16 +312,18 @@ def mint_command(amount: str, rpc: str, vault: str, wallet: Path, to: str | None
 @vault_option
 @wallet_option
 @asset_option
+@outbox_option
 @json_option
 @reports_errors
-def fund_float(amount: str, rpc: str, vault: str, wallet: Path, asset: int, as_json: bool) -> None:
+def fund_float(amount: str, rpc: str, vault: str, wallet: Path, asset: int, outbox: Path | None, as_json: bool) -> None:
     """Add AMOUNT from the wallet to the float that vouchers are paid from. It is the operator's risk: later claims
     repay it, and the operator can take back what is left."""
     atoms = parse_amount(amount, asset)
-    client = vault_client(rpc, vault, wallet)
-    receipt = client.fund_float(asset, atoms)
+    client = vault_client(rpc, vault, wallet, hold_outbox(outbox))
+    earlier = sent_before(client, outbox, "fundFloat", asset, atoms)
+    receipt = earlier or client.fund_float(asset, atoms)
     data = {"asset": asset, "amount_atoms": atoms, "float_atoms": client.float_of(asset)}
-    emit(data | {"transaction": receipt.tx_hash}, as_json)
+    emit(data | {"transaction": receipt.tx_hash, "sent_before": earlier is not None}, as_json)
 
 
 @vault.command("post-bond")
@@ -303,15 +331,17 @@ def fund_float(amount: str, rpc: str, vault: str, wallet: Path, asset: int, as_j
 @rpc_option
 @vault_option
 @wallet_option
+@outbox_option
 @json_option
 @reports_errors
-def post_bond(ether: str, rpc: str, vault: str, wallet: Path, as_json: bool) -> None:
+def post_bond(ether: str, rpc: str, vault: str, wallet: Path, outbox: Path | None, as_json: bool) -> None:
     """Put up ETHER for the operator: it is lost on a proven fault, and without enough of it no header can be posted."""
     amount = _wei(ether, "ETHER")
-    client = vault_client(rpc, vault, wallet)
-    receipt = client.post_bond(amount)
+    client = vault_client(rpc, vault, wallet, hold_outbox(outbox))
+    earlier = sent_before(client, outbox, "postBond", value_wei=amount)
+    receipt = earlier or client.post_bond(amount)
     data = {"posted_wei": amount, "bond_wei": client.operator_bond(), "required_wei": client.required_bond_wei()}
-    emit(data | {"transaction": receipt.tx_hash}, as_json)
+    emit(data | {"transaction": receipt.tx_hash, "sent_before": earlier is not None}, as_json)
 
 
 @click.command()
@@ -321,14 +351,25 @@ def post_bond(ether: str, rpc: str, vault: str, wallet: Path, as_json: bool) -> 
 @wallet_option
 @click.option("--owner", help="Whom to credit; the wallet itself by default.")
 @asset_option
+@outbox_option
 @json_option
 @reports_errors
-def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, asset: int, as_json: bool) -> None:
+def deposit(
+    amount: str,
+    rpc: str,
+    vault: str,
+    wallet: Path,
+    owner: str | None,
+    asset: int,
+    outbox: Path | None,
+    as_json: bool,
+) -> None:
     """Deposit AMOUNT (units of the settlement asset, such as 250.50; of another --asset, atoms) from the wallet."""
     atoms = parse_amount(amount, asset)
-    client = vault_client(rpc, vault, wallet)
+    client = vault_client(rpc, vault, wallet, hold_outbox(outbox))
     beneficiary = parse_address(owner, "--owner") if owner else client.wallet.address
-    receipt = client.deposit(asset, atoms, beneficiary)
+    earlier = sent_before(client, outbox, "deposit", asset, atoms, beneficiary)
+    receipt = earlier or client.deposit(asset, atoms, beneficiary)
     emit(
         {
             "owner": beneficiary,
@@ -337,6 +378,7 @@ def deposit(amount: str, rpc: str, vault: str, wallet: Path, owner: str | None, 
             "amount_atoms": atoms,
             "transaction": receipt.tx_hash,
             "gas": receipt.gas_used,
+            "sent_before": earlier is not None,
             "inbox_count": client.inbox_count(),
         },
         as_json,

@@ -5,8 +5,9 @@ Nothing here changes what is true: deployment, vaults, instruments and parameter
 journal's genesis. Unknown names and wrong types are errors, since a typing error in a
 configuration should not be a default.
 
-A venue with one vault is configured by `rpc_url` and `confirmations`; one with several by a table
-`[[vaults]]` for each vault of genesis, in genesis's order, and then those two are left alone.
+A venue with one vault is configured by `rpc_url` (several endpoints of its chain with commas between them) and
+`confirmations`; one with several vaults, or with a quorum of endpoints, by a table `[[vaults]]` for each vault of
+genesis, in genesis's order, and then those two are left alone.
 """
 
 import tomllib
@@ -60,8 +61,13 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if number < len(self.vaults):
             return self.vaults[number]
         if number == 0 and not self.vaults:
-            return VaultConfig((self.rpc_url,) if self.rpc_url else (), self.confirmations)
+            return VaultConfig(endpoints(self.rpc_url), self.confirmations)
         return VaultConfig()
+
+
+def endpoints(text: str) -> tuple[str, ...]:
+    """The URLs in a text that separates them by commas, each once."""
+    return tuple(dict.fromkeys(url for part in text.split(",") if (url := part.strip())))
 
 
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -153,7 +159,8 @@ def render(config: Config) -> str:
 
 
 def override(config: Config, given: dict[str, Any]) -> Config:
-    """The config with some values replaced; `rpc_urls` are the first endpoints of the vaults, in genesis's order.
+    """The config with some values replaced; `rpc_urls` are the first vaults' endpoints (of one chain with commas
+    between them), in genesis's order.
 
     Raises `NovateError` CONFIG_INVALID.
     """
@@ -163,7 +170,7 @@ def override(config: Config, given: dict[str, Any]) -> Config:
         count = max(len(urls), len(config.vaults))
         vaults = [config.vault(number) for number in range(count)]
         for number, url in enumerate(urls):
-            vaults[number] = msgspec.structs.replace(vaults[number], rpc_urls=(url,))
+            vaults[number] = msgspec.structs.replace(vaults[number], rpc_urls=endpoints(url))
         changed |= {"vaults": tuple(vaults), "rpc_url": ""}
     elif urls:
         changed["rpc_url"] = urls[0]

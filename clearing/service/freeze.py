@@ -6,6 +6,8 @@ Rules:
 - In this order: FreezeVault, the leaves of the escape header (from our records of that vault's diffs),
   the deposits that the journal had taken after it (from the vault's inbox), SettleEscape. The reducer
   checks leaves and deposits against what it committed to, so a mistake is refused and not believed.
+- What does not add up to the escape header (ESCAPE_MISMATCH) is thrown away and collected once more: rows may be from
+  a time before a repair of our records. Refused again, it is for people: each try stays in the journal.
 - Where to go on is what the journal says, so a crash anywhere in between costs nothing.
 """
 
@@ -38,6 +40,7 @@ class FreezeWatch:
         self._operator = operator
         self._book = book
         self._link = link
+        self._started_over = False
 
     def turn(self) -> bool:
         """Bring a final freeze into the journal; whether its escape is settled.
@@ -55,11 +58,16 @@ class FreezeWatch:
         elif vault.frozen != epoch:
             message = f"the journal froze vault {self._link.number} at epoch {vault.frozen}, its chain at {epoch}"
             raise NovateError("FREEZE_DIVERGED", f"{message}: the chain was reorganised; stop and investigate")
-        for leaves in self._leaves(epoch):
-            self._run(c.EscapeLeaves(self._link.number, leaves))
-        for messages in self._deposits(self._link.require(), epoch):
-            self._run(c.EscapeDeposits(self._link.number, messages))
-        self._run(c.SettleEscape(self._link.number))
+        self._collect(epoch)
+        refused = self._refused(c.SettleEscape(self._link.number))
+        if refused == ["ESCAPE_MISMATCH"] and not self._started_over:
+            self._started_over = True
+            # Without rows these throw away what was collected of their kind.
+            self._run(c.EscapeLeaves(self._link.number, ()))
+            self._run(c.EscapeDeposits(self._link.number, ()))
+            self._collect(epoch)
+            refused = self._refused(c.SettleEscape(self._link.number))
+        self._require_taken(c.SettleEscape, refused)
         return True
 
     @property
@@ -71,10 +79,22 @@ class FreezeWatch:
     def _vault(self) -> VaultState:
         return self._pipeline.reducer.state.vaults[self._link.number]
 
+    def _collect(self, epoch: int) -> None:
+        """Give the journal the leaves and deposits that it does not have yet."""
+        for leaves in self._leaves(epoch):
+            self._run(c.EscapeLeaves(self._link.number, leaves))
+        for messages in self._deposits(self._link.require(), epoch):
+            self._run(c.EscapeDeposits(self._link.number, messages))
+
     def _run(self, command: c.OperatorCommand) -> None:
-        refused = rejections(self._operator.run(command))
+        self._require_taken(type(command), self._refused(command))
+
+    def _refused(self, command: c.OperatorCommand) -> list[str]:
+        return rejections(self._operator.run(command))
+
+    def _require_taken(self, kind: type[c.OperatorCommand], refused: list[str]) -> None:
         if refused:
-            message = f"{type(command).__name__} of vault {self._link.number} was refused: {', '.join(refused)}"
+            message = f"{kind.__name__} of vault {self._link.number} was refused: {', '.join(refused)}"
             raise NovateError("ESCAPE_REFUSED", f"{message}; run `novate journal fsck`, then restart")
 
     def _leaves(self, epoch: int) -> Iterator[tuple[c.EscapeLeaf, ...]]:

@@ -111,7 +111,8 @@ def test_the_trusted_setup_is_loaded_once(wallet: Wallet) -> None:
     assert blobs._load_setup.cache_info().misses == 1
 
 
-@pytest.mark.parametrize("node", [pytest.param("embedded", marks=pytest.mark.slow), "anvil"])
+@pytest.mark.slow
+@pytest.mark.parametrize("node", ["embedded", "anvil"])
 def test_nodes_take_blob_transactions_and_hand_the_blobs_out(
     node: str, request: pytest.FixtureRequest, wallet: Wallet
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clearing.chain.deploy import VaultParams, deploy_token, deploy_vault
 from clearing.chain.embedded import dev_key
 from clearing.chain.governance import GovernanceClient
 from clearing.chain.rpc import Rpc
@@ -102,6 +103,60 @@ def test_a_proposal_that_says_something_else_is_called_out(shell: Shell) -> None
         number = client.propose(b"\x07" * 32, text)
         result = shell.run("govern", "status", str(number))
         assert result.status == 1 and "PROPOSAL_UNCLEAR" in result.err
+
+
+# -- a vault under a vote
+
+
+def timelock_of(shell: Shell) -> str:
+    return "0x" + VaultClient(shell.rpc, bytes.fromhex(shell.vault[2:])).governor().hex()
+
+
+def deploying(governor: str, *more: str) -> list[str]:
+    who = ["--operator", "0x" + "11" * 20, "--treasury", "0x" + "22" * 20]
+    return ["vault", "deploy", *who, "--governor", governor, *more]
+
+
+def test_a_vault_is_verified_with_its_vote(shell: Shell) -> None:
+    """The contracts behind the governor are checked with the vault's own."""
+    checks = {check["name"]: check["ok"] for check in shell.json("vault", "verify")["checks"]}
+    assert {"governance: timelock's code", "governance: slower than leaving", "runtime code"} <= set(checks)
+    assert all(checks.values())
+
+
+def test_a_vault_whose_governor_is_another_contract_fails_its_verification(shell: Shell) -> None:
+    """Deployed past our tool; whoever asks is told not to deposit, and no venue is set up on it."""
+    token = deploy_token(shell.rpc, HOLDER)
+    params = VaultParams(b"\x01" * 32, HOLDER.address, OTHER.address, [token], 3_600, 60, governor=token)
+    odd = "0x" + deploy_vault(shell.rpc, HOLDER, params).address.hex()
+    told = shell.run("vault", "verify", "--vault", odd)
+    assert (told.status, told.code) == (3, "VAULT_MISMATCH")
+    assert "FAILED  governance: " in told.out and "no NovateTimelock" in told.out and "ok      runtime code" in told.out
+    begun = shell.run("operator", "init", "elsewhere", "--vault", odd)
+    assert (begun.status, begun.code) == (1, "CODE_MISMATCH") and "governance" in begun.err
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [((), "NO_GOVERNANCE"), (("--deadline", "2000000"), "GOVERNANCE_TOO_FAST")],
+    ids=["no timelock", "a timelock that is too fast"],
+)
+def test_no_vault_is_deployed_under_a_vote_that_is_none(shell: Shell, more: tuple[str, ...], code: str) -> None:
+    """Refused before anything is sent: not even the fee is lost."""
+    payer = Wallet(dev_key(0))
+    governor = shell.vault if code == "NO_GOVERNANCE" else timelock_of(shell)
+    before = shell.rpc.nonce(payer.address)
+    refused = shell.run(*deploying(governor, *more), wallet="payer")
+    assert (refused.status, refused.code) == (1, code)
+    assert shell.rpc.nonce(payer.address) == before
+
+
+def test_a_governor_that_is_a_key_is_called_one(shell: Shell) -> None:
+    """Allowed, as a try-out has nothing else, but said by who deploys and by who verifies."""
+    made = shell.run(*deploying("0x" + OTHER.address.hex(), "--json"), wallet="payer")
+    assert made.status == 0 and "whoever has its key decides alone" in made.err
+    told = shell.run("vault", "verify", "--vault", made.data["vault"])
+    assert told.status == 0 and "is no contract" in told.err and "governance" not in told.out
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,9 @@ def place(venue: Venue, person: Person, *arguments: str) -> dict[str, object]:
 
 @pytest.fixture
 def calm(venue: Venue) -> Venue:
-    """A fresh price, and no orders of anybody."""
+    """A fresh price, and no orders and no positions of anybody."""
     assert venue.publish("60.00").status == 0
-    for person in (venue.alice, venue.bob):
-        venue.ok("order", "cancel", "--all", who=person)
+    venue.flatten()
     return venue
 
 

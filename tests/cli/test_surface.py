@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clearing.cli.main import main
+from clearing.cli.options import SEVERAL
 from clearing.cli.output import parse_usd, usd
 from clearing.model.ids import MAX_AMOUNT_ATOMS
 from tests.cli.venue import DEAD, ROOT, checked, command_line
@@ -58,6 +59,21 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert out.strip() == "[]"
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_every_command_that_asks_a_chain_takes_several_endpoints() -> None:
+    """Each --rpc says so, and none is opened but through the pool that cross-checks them. (The demo knows its one.)"""
+    told = {
+        name: option.help or ""
+        for name, command in COMMANDS.items()
+        for option in command.params
+        if isinstance(option, click.Option) and "--rpc" in option.opts
+    }
+    assert len(told) >= 20
+    assert [name for name, text in told.items() if SEVERAL not in text] == []
+    folders = [ROOT / "clearing" / part for part in ("cli", "exit")]
+    sources = {path.name: path.read_text() for folder in folders for path in folder.glob("*.py")}
+    assert [name for name, text in sources.items() if re.search(r"\bRpc\(", text)] == ["stage.py"]
 
 
 # --- README ---

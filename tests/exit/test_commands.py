@@ -68,6 +68,7 @@ def _owed(scene: Scene, amount: int) -> None:
     scene.pass_time(WINDOW_S)
 
 
+@pytest.mark.slow
 def test_two_vaults_on_two_chains_are_left_in_one_go_and_a_dead_chain_stops_neither(scene: Scene, wallet: Path) -> None:
     """What can be paid is paid and exits 4 says that a chain could not be asked; once it answers, the same command
     finishes. An address with another chain's endpoint is refused, and so is a vault that is named twice."""

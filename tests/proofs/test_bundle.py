@@ -177,6 +177,7 @@ def value_at(path: tuple[object, ...]) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_every_digit_of_the_file_is_bound() -> None:
     """Each character of each string by another of its alphabet, one by one, and each number by its neighbours."""
     for path in PLACES:

@@ -104,6 +104,14 @@ def test_one_vault_needs_no_table_and_several_have_one_each() -> None:
     assert short.vault(0) == VaultConfig(("http://one",), 3)
     assert short.vault(1) == VaultConfig()
     assert config.override(short, {"rpc_urls": ("http://two",)}).vault(0) == VaultConfig(("http://two",), 3)
+    several = config.parse('rpc_url = "http://one, http://two,"', "here")
+    assert several.vault(0).rpc_urls == ("http://one", "http://two"), "of one chain"
+    assert config.override(short, {"rpc_urls": ("http://2,http://3,http://2",)}).vault(0).rpc_urls == (
+        "http://2",
+        "http://3",
+    )
+    pooled = config.override(short, {"rpc_urls": ("http://2,http://3", "http://4")})
+    assert [vault.rpc_urls for vault in pooled.vaults] == [("http://2", "http://3"), ("http://4",)]
     both = config.override(short, {"rpc_urls": ("http://two", "http://three")})
     assert [both.vault(n).rpc_urls for n in range(2)] == [("http://two",), ("http://three",)]
     assert both.vault(0).confirmations == 3

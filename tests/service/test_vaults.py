@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from clearing.model import commands as c
 from clearing.model.errors import NovateError
 from clearing.service.epochs import EpochRecord
+from clearing.service.intake import consume_command
 from clearing.service.node import Node
+from clearing.service.operator import rejections
+from clearing.service.pipeline import Receipt
 from proofs.header import Header, peers_hash
 from proofs.log import verify_consistency
 from proofs.verify import verify_bytes
@@ -222,6 +226,68 @@ def test_an_interrupted_escape_goes_on_where_it_stood(deployed: Deployed, node: 
     assert running.poster.turn().live() == [0]
     assert findings(running, deployed) == []
     running.close()
+
+
+def frozen_after_a_deposit(deployed: Deployed, node: Node) -> list[str]:
+    """Vault 1 is frozen at epoch 1, and the journal took a deposit after it. Returns the kinds of the commands that the
+    operator signs for it from now on, as they come."""
+    node.poster.turn()
+    deployed.places[1].pass_time(WINDOW_S + 1)
+    deployed.deposit("carol", 50 * USD, 1)
+    assert take_in(node) == 1
+    freeze(deployed, 1)
+    kinds: list[str] = []
+    run = node.operator.run
+
+    def noted(*commands: c.OperatorCommand) -> Receipt:
+        kinds.extend(type(command).__name__ for command in commands)
+        return run(*commands)
+
+    node.freezes[1]._operator.run = noted  # type: ignore[method-assign]
+    return kinds
+
+
+def test_rows_that_do_not_add_up_are_collected_once_more(deployed: Deployed, node: Node) -> None:
+    """Leaves and deposits with other amounts were collected: the journal has them, but does not settle by them. They
+    are thrown away and the header's own are sent, in the same turn."""
+    kinds = frozen_after_a_deposit(deployed, node)
+    events = deployed.places[1].vault.inbox(Header.decode(node.book.load(1).part(1).header).inbox_count)
+    (late,) = [consume_command(1, event) for event in events]
+    rows = tuple(
+        c.EscapeLeaf(leaf.index, leaf.owner, (leaf.exits[0] + 1,), leaf.withdraw_acks)
+        for leaf in node.book.leaves(1, 1)
+    )
+    wrong = (c.EscapeLeaves(1, rows), c.EscapeDeposits(1, (replace(late, amount_atoms=late.amount_atoms + 1),)))
+    for command in (c.FreezeVault(1, 1), *wrong):
+        assert rejections(node.operator.run(command)) == []
+    kinds.clear()
+    assert node.freezes[1].turn() is True
+    collected = ["EscapeLeaves", "EscapeDeposits"]
+    assert kinds == ["SettleEscape", *collected, *collected, "SettleEscape"]
+    assert node.poster.turn().live() == [0]
+    assert findings(node, deployed) == []
+
+
+def test_records_that_stay_wrong_are_for_people(
+    deployed: Deployed, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more try and no third one: the journal does not fill up while somebody looks for the cause. With the records
+    mended, a restart settles."""
+    kinds = frozen_after_a_deposit(deployed, node)
+    true = node.book.leaves
+    monkeypatch.setattr(
+        node.book, "leaves", lambda *at: [replace(leaf, exits=(leaf.exits[0] + 1,)) for leaf in true(*at)]
+    )
+    assert refusal(node.freezes[1].turn) == "ESCAPE_REFUSED"
+    assert kinds.count("SettleEscape") == 2 and kinds[-1] == "SettleEscape"
+    kinds.clear()
+    assert refusal(node.freezes[1].turn) == "ESCAPE_REFUSED"
+    assert kinds == ["SettleEscape"]
+    node.close()
+    again = deployed.node()
+    assert again.freezes[1].turn() is True
+    assert again.poster.turn().live() == [0]
+    again.close()
 
 
 def test_a_freeze_that_no_chain_knows_is_found(deployed: Deployed, node: Node) -> None:

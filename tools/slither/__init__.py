@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Static analysis of the contracts; see `tools.slither.findings` for the rules."""
