@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml uv.lock tools/bootstrap.sh
 	@bash tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help setup demo test test-slow soak lint format bench contracts slither clean
+.PHONY: help setup demo test test-slow soak lint format bench contracts forge forge-slow coverage-contracts slither clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,19 @@ contracts: $(STAMP) ## rebuild contracts/artifacts with the pinned compiler (nee
 	@command -v npm >/dev/null || { echo "make contracts needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }
 	cd contracts && npm ci --no-audit --no-fund
 	$(BIN)/python -m tools.build_contracts $(ARGS)
+
+contracts/node_modules/.package-lock.json: contracts/package-lock.json
+	@command -v npm >/dev/null || { echo "this needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }
+	cd contracts && npm ci --no-audit --no-fund
+
+forge: $(STAMP) contracts/node_modules/.package-lock.json ## Foundry: unit, fuzz, invariants, vectors (two minutes, most of it compiling)
+	$(BIN)/python -m tools.forge $(ARGS)
+
+forge-slow: $(STAMP) contracts/node_modules/.package-lock.json ## the invariants with more than 100,000 calls
+	$(BIN)/python -m tools.forge --slow $(ARGS)
+
+coverage-contracts: $(STAMP) contracts/node_modules/.package-lock.json ## lines of contracts/src that Foundry's tests run
+	$(BIN)/python -m tools.forge coverage $(ARGS)
 
 slither: $(STAMP) ## static analysis of the contracts, each finding explained (needs Node; a minute)
 	@command -v npm >/dev/null || { echo "make slither needs Node and npm (Debian: apt-get install nodejs npm)"; exit 1; }

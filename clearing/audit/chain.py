@@ -50,7 +50,7 @@ def compare_with_chain(report: ReplayReport, vault: VaultClient, posted: int | N
             f"0x{vault.address.hex()} on chain {vault.rpc.chain_id()} is no vault of this journal, which has {told}"
         )
         return [Finding("WRONG_VAULT", 0, message)]
-    found = _identity(report.state, number, vault)
+    found = identity(report.state, number, vault)
     if not found:
         messages = vault.inbox()
         found = (
@@ -68,7 +68,7 @@ def number_of(genesis: Genesis, vault: VaultClient) -> int | None:
     return next((n for n, spec in enumerate(genesis.vaults) if (spec.chain_id, spec.address) == place), None)
 
 
-def _identity(state: State, number: int, vault: VaultClient) -> list[Finding]:
+def identity(state: State, number: int, vault: VaultClient) -> list[Finding]:
     """A journal is compared with its own vaults or not at all."""
     genesis = state.genesis.vaults[number]
     governor = vault.governor()

@@ -79,15 +79,15 @@ class Wallet:
 
     def sign_digest(self, digest: bytes) -> bytes:
         """65-byte signature r | s | v (v 27 or 28, low s) of a 32-byte digest."""
-        from eth_account import Account
+        from clearing.model.signature import eth_account
 
-        return bytes(Account.unsafe_sign_hash(digest, self._key).signature)
+        return bytes(eth_account().Account.unsafe_sign_hash(digest, self._key).signature)
 
     def sign_transaction(self, fields: dict[str, Any]) -> tuple[bytes, bytes]:
         """(raw bytes, hash) of an EIP-1559 transaction given by eth-account's field names."""
-        from eth_account import Account
+        from clearing.model.signature import eth_account
 
-        signed = Account.sign_transaction(fields, self._key)
+        signed = eth_account().Account.sign_transaction(fields, self._key)
         return bytes(signed.raw_transaction), bytes(signed.hash)
 
     def sign_blob_transaction(self, fields: dict[str, Any], blobs: Sequence[bytes]) -> tuple[list[bytes], bytes]:

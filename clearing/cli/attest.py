@@ -4,11 +4,16 @@
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from clearing.cli.options import api_option, json_option
-from clearing.cli.output import emit, fail, reports_errors
+from clearing.cli.options import SEVERAL, api_option, json_option, open_endpoint
+from clearing.cli.output import COULD_NOT_CHECK, ERROR, could_not_check, emit, fail, reports_errors
+
+if TYPE_CHECKING:
+    from clearing.chain.vault import VaultClient
+    from clearing.chain.wallet import Wallet
 
 
 @click.group()
@@ -21,7 +26,7 @@ def attest() -> None:
 @click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, required=True, help="A vault's address.")
 @click.option(
     "--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True, required=True,
-    help="Endpoints of that vault's chain (several with commas), one --rpc for each --vault.",
+    help=f"Endpoint of that vault's chain, one --rpc for each --vault; {SEVERAL}.",
 )  # fmt: skip
 @click.option(
     "--wallet", type=click.Path(path_type=Path, dir_okay=False), help="The attestor's key file; without it: only watch."
@@ -35,12 +40,13 @@ def attest() -> None:
 @click.option("--watch-only", is_flag=True, help="Sign and veto nothing; alert.")
 @click.option(
     "--grace", default=600.0, show_default=True, type=click.FloatRange(0),
-    help="Seconds that the journal behind a posted header may stay out before it is vetoed as withheld.",
+    help="Seconds that the journal behind a posted header may stay out before it is vetoed as withheld; "
+    "well below the vaults' challenge window.",
 )  # fmt: skip
 @click.option("--alarm", default=86_400, show_default=True, type=click.IntRange(0), help="Seconds before a deadline.")
 @click.option("--alert-command", default="", help="Run with every alert as JSON on its standard input.")
 @click.option("--interval", default=0.5, show_default=True, type=click.FloatRange(0.01), help="Seconds between looks.")
-@click.option("--once", is_flag=True, help="Look once, act and end: 1 if there was an alert.")
+@click.option("--once", is_flag=True, help="Look once, act and end; an alert is an error.")
 @reports_errors
 def run(
     api: str, vaults: tuple[str, ...], rpcs: tuple[str, ...], wallet: Path | None, data: Path, watch_only: bool,
@@ -50,7 +56,6 @@ def run(
     import signal
     import threading
 
-    from clearing.chain.pool import connect
     from clearing.chain.rpc import parse_address
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
@@ -60,16 +65,25 @@ def run(
 
     if len(rpcs) != len(vaults):
         raise click.UsageError("--rpc and --vault go together, as many of one as of the other")
+    try:
+        hook = tuple(shlex.split(alert_command))
+    except ValueError as error:
+        raise click.UsageError(f"--alert-command {alert_command!r} is no command line: {error}") from None
     key = Wallet.load(wallet) if wallet is not None else None
-    places = [VaultClient(connect(rpc), parse_address(vault), key) for rpc, vault in zip(rpcs, vaults, strict=True)]
-    settings = Settings(watch_only or key is None, grace, alarm, tuple(shlex.split(alert_command)))
+    places = [
+        VaultClient(open_endpoint(rpc), parse_address(vault), key) for rpc, vault in zip(rpcs, vaults, strict=True)
+    ]
+    settings = Settings(watch_only or key is None, grace, alarm, hook)
+    if key is not None and not watch_only:
+        _require_attestor(places, key)
     log = configure_logging()
     with ApiClient(api) as client:
         attestor = Attestor(data, client, places, key, settings, log)
         try:
             if once:
                 attestor.turn()
-                raise SystemExit(1 if attestor.alerts else 0)
+                _end(attestor.alerts)
+                return
             stop = threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: stop.set())
@@ -78,6 +92,31 @@ def run(
             log.info("stopped")
         finally:
             attestor.close()
+
+
+def _require_attestor(places: "list[VaultClient]", key: "Wallet") -> None:
+    """End when the key attests none of the vaults. An endpoint that is down now is left to the loop."""
+    from clearing.chain.errors import ChainError
+
+    try:
+        named = [key.address in place.attestors() for place in places]
+    except ChainError as error:
+        if not could_not_check(error.code):
+            raise
+        return
+    if not any(named):
+        message = f"0x{key.address.hex()} is no attestor of these vaults; give an attestor's --wallet, or --watch-only"
+        fail("NOT_ATTESTOR", message)
+
+
+def _end(alerts: list[dict[str, Any]]) -> None:
+    """End with the gravest of the alerts, if there is one: an accusation before a fault."""
+    from clearing.watch.evidence import REASONS
+
+    if alerts:
+        worst = next((alert for alert in alerts if alert["code"] in REASONS), alerts[0])
+        code, message = str(worst["code"]), str(worst["message"])
+        fail(code, message, COULD_NOT_CHECK if could_not_check(code) else ERROR)
 
 
 @attest.command("status")
@@ -89,6 +128,8 @@ def status(data: Path, as_json: bool) -> None:
     try:
         found = json.loads((data / "status.json").read_text())
     except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
         fail("NO_STATUS", f"no attestor has run on {data} yet; start one with: novate attest run --data {data}")
     emit(found, as_json)
 

@@ -53,12 +53,13 @@ class Venue:
     """Signs for everyone: operator, publisher, `members` members. Raw envelopes out."""
 
     def __init__(self, symbol: str, members: int) -> None:
-        from eth_account import Account
+        from clearing.model.signature import eth_account
 
+        account = eth_account().Account
         self.members = members
         self.keys = Keys(derive("operator"), derive("operator wallet"), (derive("publisher"),))
         self._wallets = [derive("wallet", number) for number in range(members)]
-        self._owners = [_address(Account.from_key(key)) for key in self._wallets]
+        self._owners = [_address(account.from_key(key)) for key in self._wallets]
         self._sessions = [Ed25519Key(derive("session", number)) for number in range(members)]
         self._operator = Ed25519Key(self.keys.operator)
         self._publisher = Ed25519Key(self.keys.publishers[0])
@@ -69,7 +70,7 @@ class Venue:
             deployment=derive("deployment/" + symbol, members),
             origin="ingest.invalid",
             vaults=(c.Vault(1, derive("vault")[:20], (derive("token")[:20],)),),
-            operator_address=_address(Account.from_key(self.keys.operator_secp256k1)),
+            operator_address=_address(account.from_key(self.keys.operator_secp256k1)),
             treasury=derive("treasury")[:20],
             instruments=(
                 # The source's exchange has checked its own tick; here every unit of price is one.

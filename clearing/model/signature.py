@@ -6,6 +6,7 @@ whether the key is live. Ed25519 is libsodium's rule everywhere, since libraries
 edge-case signatures. eth-account is slow to import and to recover, so it is loaded on first use.
 """
 
+import sys
 from typing import Any
 
 from nacl import bindings
@@ -17,6 +18,8 @@ from clearing.model.commands import Body, Envelope, OwnerAction, RegisterKey, Re
 from clearing.model.errors import Refused
 
 CONTEXT = b"novate/envelope/v1\n"
+# py-evm needs 12,288; at 20,000 input that is nested as deeply still fits the C stack of a thread.
+_HIGHEST_RECURSION_LIMIT = 20_000
 _open = bindings.crypto_sign_open
 _sign = bindings.crypto_sign
 
@@ -74,6 +77,21 @@ def public_key_of(seed: bytes) -> bytes:
     return key_of(bindings.crypto_sign_seed_keypair(seed)[0])
 
 
+def eth_account() -> Any:
+    """The package of that name, for everyone who needs it.
+
+    py_ecc below it raises the interpreter's recursion limit to 100,000, at which nested input from a stranger
+    overflows the C stack and ends the process. So the limit is put back; a thread that finds it raised by another's
+    import puts it below that.
+    """
+    limit = min(sys.getrecursionlimit(), _HIGHEST_RECURSION_LIMIT)
+    import eth_account.messages
+
+    if sys.getrecursionlimit() > limit:
+        sys.setrecursionlimit(limit)
+    return eth_account
+
+
 def sign(body: Body, seed: bytes) -> bytes:
     """Envelope bytes of `body` signed by a 32-byte Ed25519 seed."""
     public, secret = bindings.crypto_sign_seed_keypair(seed)
@@ -83,10 +101,9 @@ def sign(body: Body, seed: bytes) -> bytes:
 
 def sign_owner(deployment: bytes, action: RegisterKey | RevokeKey, private_key: bytes) -> bytes:
     """Envelope bytes of an owner action signed by a 32-byte secp256k1 key."""
-    from eth_account import Account
-
-    signed = Account.sign_typed_data(private_key, full_message=typed_data(deployment, action))
-    address = bytes.fromhex(Account.from_key(private_key).address[2:])
+    account = eth_account().Account
+    signed = account.sign_typed_data(private_key, full_message=typed_data(deployment, action))
+    address = bytes.fromhex(account.from_key(private_key).address[2:])
     key = bytes([ids.KEY_SECP256K1]) + address
     return encode(Envelope(encode(OwnerAction(deployment, action)), key, bytes(signed.signature)))
 
@@ -111,9 +128,7 @@ def verify(envelope: Envelope, body: Body) -> None:
 
 
 def _verify_wallet(envelope: Envelope, body: OwnerAction) -> None:
-    from eth_account import Account
-    from eth_account.messages import encode_typed_data
-
+    package = eth_account()
     key = envelope.key
     if len(key) != 21 or key[0] != ids.KEY_SECP256K1 or key[1:] != body.action.owner:
         raise Refused(
@@ -129,8 +144,8 @@ def _verify_wallet(envelope: Envelope, body: OwnerAction) -> None:
             "a wallet signature has 65 bytes, v of 27 or 28 and a low s",
         )
     try:
-        message = encode_typed_data(full_message=typed_data(body.deployment, body.action))
-        signer = Account.recover_message(message, signature=signature)
+        message = package.messages.encode_typed_data(full_message=typed_data(body.deployment, body.action))
+        signer = package.Account.recover_message(message, signature=signature)
     except Exception as error:  # noqa: BLE001 - eth-account raises many kinds on hostile input
         raise Refused("BAD_SIGNATURE", f"cannot recover a signer: {type(error).__name__}") from None
     if bytes.fromhex(signer[2:]) != body.action.owner:

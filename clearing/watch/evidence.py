@@ -6,6 +6,7 @@ exactly one file; written once under that hash. It holds both headers and where 
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +14,14 @@ from clearing.model.errors import NovateError
 from proofs.hashing import sha256
 
 FORMAT: Final = "novate-evidence/1"
+# Far more than ours have; what is nested deeper than the C stack is high would end the process.
+_MOST_BRACKETS: Final = 1_000
 # Why a posted header is objected to.
 REASONS: Final = {
     "HEADER_DIFFERS": "the header is not the one that the journal gives",
     "NOT_IN_JOURNAL": "no entry up to the header's journal size closes this epoch",
     "JOURNAL_DIVERGED": "an entry that the header covers does not reproduce",
     "DATA_WITHHELD": "the journal that the header covers was not served in time",
-    "INBOX_DIFFERS": "the journal consumed messages that are not this vault's",
-    "L1_BLOCK": "the header names a block that is not this chain's",
-    "DIFF_MISSING": "the diff that the header covers was not published",
 }
 
 
@@ -37,9 +37,12 @@ def save(folder: Path, content: bytes) -> bytes:
     path = folder / "evidence" / f"{digest.hex()}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        if not path.exists() or path.read_bytes() != content:  # torn by a crash
             temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(path)
     except OSError as error:
         raise NovateError("DISK_FULL", f"{path} was not written: {error.strerror}") from None
@@ -50,6 +53,8 @@ def load(path: Path) -> tuple[bytes, dict[str, Any]]:
     """(hash, content) of an evidence file. Raises `NovateError` EVIDENCE_INVALID."""
     try:
         content = path.read_bytes()
+        if content.count(b"[") + content.count(b"{") > _MOST_BRACKETS:
+            raise ValueError("it is nested too deeply")
         found = json.loads(content)
         again = (json.dumps(found, sort_keys=True, separators=(",", ":")) + "\n").encode()
     except (OSError, ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ Rules:
 - Blocks come from the operator's read API and are believed for nothing: hash, chain and Merkle tree are checked when
   a block is appended to a copy of our own, and every entry is replayed, signatures included, before the copy grows
   by it. So the copy holds what we agree with and nothing else, and can be served when the operator is gone.
+- A copy that cannot grow (a full disk) is a fault that passes: the block is kept and written first next time.
 - The first entry that does not reproduce ends the following, for good: `divergence` says where and how.
 - A signed checkpoint must be of a log that ours extends or that extends ours. The last one is kept, as evidence.
 """
@@ -15,12 +16,13 @@ from typing import NamedTuple
 
 from clearing.audit.replay import Divergence, ReplayedEpoch, Replayer, replay
 from clearing.chain.wallet import checkpoint_digest, recover
-from clearing.client.http import ApiClient
+from clearing.client.http import ApiClient, ApiError
 from clearing.core.reducer import Reducer
 from clearing.core.state import State
 from clearing.model.errors import NovateError
 from journal import JournalError, Store
 from journal.block import Block, decode
+from journal.errors import FatalJournalError
 from journal.replay import entries
 from proofs import checkpoint as notes
 from proofs.errors import ProofError
@@ -54,7 +56,12 @@ class Follower:
         self.divergence: Divergence | None = None
         self.checkpoint: Signed | None = None
         self._replayer = Replayer(on_epoch=self._closed)
-        self._apply(entries(self.store))
+        self._unkept: Block | None = None
+        try:
+            self._apply(entries(self.store))
+        except BaseException:
+            self.store.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -72,11 +79,13 @@ class Follower:
     def turn(self) -> int:
         """Catch up with the operator; how many entries that were.
 
-        Raises `ApiError` when it does not answer, `NovateError` BLOCKS_REFUSED when it serves what is no journal.
-        A divergence is not raised: see `divergence`.
+        Raises `ApiError` when it does not answer, `NovateError` BLOCKS_REFUSED when it serves what is no journal,
+        DISK_FULL or JOURNAL_FULL when the copy does not grow, `FatalJournalError`. A divergence is not raised: see
+        `divergence`.
         """
         start = self.size
-        while self._agrees() and (blocks := self._client.blocks(self.size)):
+        self._keep()
+        while self._agrees() and (blocks := self._ask()):
             before = self.size
             for raw in blocks:
                 if self._agrees():
@@ -84,6 +93,15 @@ class Follower:
             if self.size == before:
                 break
         return self.size - start
+
+    def _ask(self) -> list[bytes]:
+        try:
+            return self._client.blocks(self.size)
+        except ApiError as error:
+            if error.code != "UNKNOWN_SEQ":
+                raise
+            message = f"the operator's journal ends before entry {self.size}, up to which it served one"
+            raise NovateError("BLOCKS_REFUSED", f"{message}: it serves another journal than before") from None
 
     def _agrees(self) -> bool:
         return self.divergence is None
@@ -101,7 +119,20 @@ class Follower:
             raise NovateError("BLOCKS_REFUSED", f"the operator serves no journal: {error}") from None
         self._apply(_numbered(block))
         if self._agrees():
-            self.store.append_block(block, head)
+            self._unkept = block
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write the block that was agreed with last, unless it is written."""
+        if self._unkept is None:
+            return
+        try:
+            self.store.append_block(self._unkept, self.store.head())
+        except FatalJournalError:
+            raise
+        except JournalError as error:
+            raise NovateError(error.code, f"our copy of the journal does not grow: {error.message}") from None
+        self._unkept = None
 
     def _apply(self, items: Iterator[tuple[int, bytes]]) -> None:
         self.divergence = replay(items, replayer=self._replayer).divergence
@@ -120,16 +151,16 @@ class Follower:
         text = self._client.checkpoint()
         origin = notes.origin_of(state.genesis.origin, state.deployment)
         try:
-            found = notes.verify(text, state.operator_key[1:], origin)
             note = notes.parse(text)
+            if note.checkpoint.size > self.size:
+                return []  # the next turn reads on and judges it then, by the key that is the operator's there
+            found = notes.verify(text, state.operator_key[1:], origin)
         except ProofError as error:
             return [f"the operator's checkpoint is not signed as it should be: {error}"]
         signature = notes.secp256k1_signature(note, state.operator_address)
         digest = checkpoint_digest(state.deployment, found.size, found.root)
         if signature is None or recover(digest, signature) != state.operator_address:
             return ["the operator's checkpoint has no signature that a contract could check"]
-        if found.size > self.size:
-            return []  # the next turn reads on and judges it then
         if self.store.root(found.size) != found.root:
             return [f"the operator signed root 0x{found.root.hex()} at size {found.size}; what it served gives another"]
         self.checkpoint = Signed(found.size, found.root, signature)

@@ -4,8 +4,9 @@
     signed/<epoch, 10 digits>-<vault>.hash   64 hexadecimal digits: the one header's hash
 
 Rules:
-- The file is made, once and for good, and synced before the signature is computed. So after a crash at any point the
-  attestor may sign the same header again, and never another one of that epoch and vault.
+- The file is made, once and for good, and it, its name and the directory are synced before the signature is computed.
+  So after a crash at any point, of the process or the machine, the attestor may sign the same header again, and never
+  another one of that epoch and vault.
 - A file that exists is believed whatever it holds; what does not parse forbids every signature of that epoch.
 - One process per directory: a lock is held for as long as the log is open.
 """
@@ -26,7 +27,10 @@ class SigningLog:
         """Raises `NovateError` ATTESTOR_RUNS when another process holds it, DISK_FULL when it cannot be made."""
         self._folder = folder / "signed"
         try:
+            made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
             self._folder.mkdir(parents=True, exist_ok=True)
+            for path in made:
+                _sync(path.parent)
             self._lock = (folder / "attestor.lock").open("w")
         except OSError as error:
             raise NovateError("DISK_FULL", f"{folder} cannot be used: {error.strerror}") from None
@@ -36,6 +40,10 @@ class SigningLog:
             self._lock.close()
             message = f"another attestor runs on {folder}; two of them could sign two headers of one epoch"
             raise NovateError("ATTESTOR_RUNS", message) from None
+        # An earlier process may have ended before it synced the name that it made last.
+        self._unsynced = True
+        for torn in self._folder.glob("*.tmp"):
+            torn.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._lock.close()
@@ -66,33 +74,43 @@ class SigningLog:
         """Promise never to sign another header of this epoch and vault. Raises `NovateError` ALREADY_SIGNED_OTHER,
         DISK_FULL; after either nothing may be signed."""
         known = self.signed(epoch, vault)
-        if known == header_hash:
-            return
-        if known is not None:
+        if known is not None and known != header_hash:
             message = f"epoch {epoch} of vault {vault}: 0x{known.hex()} was signed, 0x{header_hash.hex()} will not be"
             raise NovateError("ALREADY_SIGNED_OTHER", message)
         path = self._path(epoch, vault)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            with temporary.open("w") as file:
-                file.write(header_hash.hex() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(temporary, path)  # fails when it exists, unlike a rename
-            temporary.unlink()
-            self._sync()
+            if known is None:
+                self._write(path, header_hash.hex() + "\n")
+            if self._unsynced:
+                _sync(self._folder)
+                self._unsynced = False
         except OSError as error:
             raise NovateError("DISK_FULL", f"{path} was not written: {error.strerror}; nothing was signed") from None
 
-    def _sync(self) -> None:
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def last(self, vault: int) -> int:
+        """The last epoch of a vault that was signed; 0 if none was."""
+        return max((int(path.name[:10]) for path in self._folder.glob(f"{'[0-9]' * 10}-{vault}.hash")), default=0)
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._unsynced = True
+        os.link(temporary, path)  # fails when it exists, unlike a rename
+        temporary.unlink()
 
     def _path(self, epoch: int, vault: int) -> Path:
         return self._folder / f"{epoch:010d}-{vault}.hash"
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def attest(log: SigningLog, wallet: Wallet, place: tuple[int, bytes], epoch: int, vault: int, header: bytes) -> bytes:
