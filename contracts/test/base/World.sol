@@ -349,8 +349,8 @@ abstract contract World is Test {
         address by = _attestor(attestor);
         bytes32 hash = sha256(headerOf[epoch]);
         vm.deal(by, by.balance + VETO_BOND);
-        vm.prank(by);
-        vault.veto{value: VETO_BOND}(epoch, hash, sha256("evidence"));
+        vm.prank(by); // for the very next call, even one of a precompile: all hashes come before
+        vault.veto{value: VETO_BOND}(epoch, hash, bytes32("evidence"));
     }
 
     function _second(uint64 epoch, uint256 attestor) internal {
