@@ -3,7 +3,7 @@
 
 python -m tools.forge            unit, fuzz and vector tests, the invariants with a few thousand calls
 python -m tools.forge --slow     the invariants with at least 100,000 calls, fuzzing at length
-python -m tools.forge coverage   lines covered, per file; exit 1 below 95 % of contracts/src
+python -m tools.forge coverage   lines covered outside assembly, per file; exit 1 below 95 % of contracts/src
 """
 
 import argparse
@@ -81,14 +81,29 @@ def test(slow: bool) -> int:
     return 1 if failed or not tests else 0
 
 
+def assembly_lines(source: str) -> set[int]:
+    """Numbers of the lines inside assembly blocks."""
+    found, depth = set(), 0
+    for number, line in enumerate(source.splitlines(), start=1):
+        if depth or re.match(r"\s*assembly\b", line):
+            found.add(number)
+            depth += line.count("{") - line.count("}")
+    return found
+
+
 def lines_of(lcov: str) -> dict[str, tuple[int, int]]:
-    """(covered, all) lines per source file of a coverage report in lcov's form."""
+    """(covered, all) lines per source file of a coverage report in lcov's form, assembly left out.
+
+    The vault compiles through the IR only, where assembly that is inlined keeps no position: its lines read as never
+    run although every claim runs them.
+    """
     found: dict[str, tuple[int, int]] = {}
-    name, hit, known = "", 0, 0
+    name, hit, known, skipped = "", 0, 0, set[int]()
     for line in lcov.splitlines():
         if line.startswith("SF:"):
             name, hit, known = line[3:], 0, 0
-        elif line.startswith("DA:"):
+            skipped = assembly_lines((CONTRACTS / name).read_text()) if name.startswith("src/") else set()
+        elif line.startswith("DA:") and int(line[3:].split(",")[0]) not in skipped:
             known += 1
             hit += int(line.split(",")[1]) > 0
         elif line == "end_of_record" and name.startswith("src/") and not _NOT_COUNTED.match(name):
@@ -111,7 +126,7 @@ def coverage() -> int:
         print(f"{hit / known:7.1%}  {hit:4} of {known:4}  {name}")
     hit, known = (sum(pair[i] for pair in found.values()) for i in (0, 1))
     share = 100 * hit / known if known else 0.0
-    print(f"coverage: {share:.1f} % of {known} lines of contracts/src, at least {LINES_WANTED} % are wanted")
+    print(f"coverage: {share:.1f} % of {known} lines of contracts/src outside assembly; {LINES_WANTED} % are wanted")
     if done.returncode != 0:
         print("coverage: a test failed while it was measured; run `make forge`")
     return 1 if share < LINES_WANTED or done.returncode != 0 else 0
