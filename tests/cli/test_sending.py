@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from clearing.chain.deploy import VaultParams, deploy_token, deploy_vault, mint
-from clearing.chain.embedded import dev_key
+from clearing.chain.embedded import dev_key, start_embedded
 from clearing.chain.outbox import Outbox, Waiting
 from clearing.chain.rpc import Rpc
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from tests.cli.venue import DEAD, Result, checked, command_line
 from tests.exit.proxy import lying_endpoint
-from tests.nodes import start_node
 
 PAYER = Wallet(dev_key(0))
 USD = 1_000_000
@@ -61,7 +60,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def chain() -> Iterator[Rpc]:
-    evm = start_node()
+    evm = start_embedded(idle_exit_s=600)  # mines before it answers, which these tests need
     with Rpc(evm.url) as rpc:
         yield rpc
     evm.stop()
@@ -98,6 +97,7 @@ def test_a_deposit_that_was_mined_while_nobody_waited_is_not_paid_twice(scene: S
     assert scene.paid() == before + 60 * USD and scene.left() == []
 
 
+@pytest.mark.slow
 def test_a_float_that_was_never_handed_to_a_node_is_sent_by_the_next_run(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +117,7 @@ def test_a_float_that_was_never_handed_to_a_node_is_sent_by_the_next_run(
     assert scene.vault.float_of(0) == before + 7 * USD and scene.left() == []
 
 
+@pytest.mark.slow
 def test_another_payment_is_not_taken_for_the_one_that_waits(scene: Scene) -> None:
     """Another amount is paid; what was sent before stays on record for the command that asks for it."""
     client, before = scene.cut_off(), scene.vault.operator_bond()
@@ -128,6 +129,7 @@ def test_another_payment_is_not_taken_for_the_one_that_waits(scene: Scene) -> No
     assert scene.vault.operator_bond() == before + 8 and scene.left() == []
 
 
+@pytest.mark.slow
 def test_an_allowance_of_an_earlier_run_does_not_answer_for_a_new_one(scene: Scene) -> None:
     """It was mined unseen and used up since; the deposit approves anew instead of being refused."""
     client, before = scene.cut_off(), scene.paid()
@@ -140,6 +142,7 @@ def test_an_allowance_of_an_earlier_run_does_not_answer_for_a_new_one(scene: Sce
     assert scene.paid() == before + 22 * USD and scene.left() == []
 
 
+@pytest.mark.slow
 def test_what_was_refused_is_told_once_and_can_be_sent_again(scene: Scene) -> None:
     """A deposit that an earlier run sent and the contract refused stands in nobody's way."""
     client, before = scene.cut_off(), scene.paid()
@@ -164,6 +167,7 @@ def test_one_command_at_a_time_uses_an_outbox(scene: Scene) -> None:
 # -- several endpoints
 
 
+@pytest.mark.slow
 def test_endpoints_that_agree_serve_and_a_dead_one_is_passed_over(scene: Scene) -> None:
     """A payment and a verification through three endpoints of one chain, of which one is down."""
     before = scene.paid()
@@ -184,6 +188,7 @@ def test_endpoints_that_agree_serve_and_a_dead_one_is_passed_over(scene: Scene) 
         ("operator", "init", "data"),
     ],
 )
+@pytest.mark.slow
 def test_an_endpoint_that_lies_about_the_vault_is_caught(scene: Scene, arguments: tuple[str, ...]) -> None:
     """Another code there, another answer of the contract: nothing is done, and both endpoints are named."""
     before = scene.paid()
