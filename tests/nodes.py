@@ -3,10 +3,12 @@
 quicker, or else the embedded EVM. Tests of the embedded EVM itself start it by name.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
 from clearing.chain.embedded import CHAIN_ID, start_embedded
+from clearing.chain.rpc import Rpc
 from tests.chain.nodes import Anvil, anvil_installed, free_port
 
 
@@ -27,3 +29,13 @@ def start_node(fund: Sequence[bytes] = (), chain_id: int = CHAIN_ID) -> ChainNod
     for address in fund:
         node.request("anvil_setBalance", "0x" + address.hex(), hex(10_000 * 10**18))
     return node
+
+
+def catch_up(rpc: Rpc) -> None:
+    """Bring the chain's clock to this machine's. anvil goes on from an old block's time after `evm_revert`, and an
+    operator's close time may be only a minute ahead of the chain."""
+    rpc.request("evm_mine")
+    behind = int(time.time()) - rpc.time_s()
+    if behind > 0:
+        rpc.request("evm_increaseTime", behind)
+        rpc.request("evm_mine")

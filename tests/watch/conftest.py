@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nodes import ChainNode, start_node
+from tests.nodes import ChainNode, catch_up, start_node
 from tests.watch.scene import FUNDED, Scene, copy_folders
 
 
@@ -37,6 +37,7 @@ def scene(venue: Scene, tmp_path: Path) -> Iterator[Scene]:
     copy_folders(venue, tmp_path)
     kept, venue.root = venue.root, tmp_path
     snapshot = venue.deployed.rpc.request("evm_snapshot")
+    catch_up(venue.deployed.rpc)
     yield venue
     venue.end_attestors()
     venue.gate.reset()

@@ -16,7 +16,7 @@ from clearing.model import commands as c
 from clearing.model.params import Params
 from clearing.service.layout import create_keys
 from clearing.watch.attestor import Attestor, Settings
-from tests.nodes import ChainNode, start_node
+from tests.nodes import ChainNode, catch_up, start_node
 from tests.service.chains import DEAD, DEADLINE_S, Deployed, deploy_place, deploy_venue, take_in, trade
 from tests.service.world import USD, address_of, make_data_dir
 from tests.watch.gate import Served
@@ -67,6 +67,8 @@ class Watch:
 @pytest.fixture
 def watch(evms: list[ChainNode], tmp_path: Path) -> Iterator[Watch]:
     deployed = deploy_venue(tmp_path / "venue", evms, **NAMED)
+    for place in deployed.places:
+        catch_up(place.rpc)
     deployed.deposit("alice", 1_000 * USD)
     deployed.deposit("bob", 3_000 * USD, 1)
     running = Watch(deployed, tmp_path)
