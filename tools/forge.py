@@ -20,6 +20,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 CONTRACTS: Final = ROOT / "contracts"
 FORGE: Final = CONTRACTS / "node_modules/@foundry-rs/forge-linux-amd64/bin/forge"
+OUTPUTS: Final = (ROOT / "build/forge/out", ROOT / "build/forge/cache")
 SLOW_CALLS: Final = 100_000
 LINES_WANTED: Final = 95.0
 # Not part of what is deployed: tokens and wallets that tests bring along.
@@ -41,6 +42,10 @@ def binary() -> Path:
 def run(*arguments: str, profile: str = "default") -> "subprocess.CompletedProcess[str]":
     """Forge in contracts/. Raises `ForgeError`."""
     environment = {**os.environ, "FOUNDRY_PROFILE": profile}
+    # Forge resolves the folder's path only where it exists, and compiles everything anew when it reads another path
+    # in its cache than it would write.
+    for folder in OUTPUTS:
+        folder.mkdir(parents=True, exist_ok=True)
     command = [str(binary()), *arguments, "--offline"]
     return subprocess.run(command, cwd=CONTRACTS, env=environment, capture_output=True, text=True, check=False)
 
