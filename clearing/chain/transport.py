@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from clearing.chain.errors import ChainError
 
 Json = Any
-_RETRY_STATUS: Final = (429, 500, 502, 503, 504)
+TOO_MANY: Final = 429  # refused unread
+_RETRY_STATUS: Final = (TOO_MANY, 500, 502, 503, 504)
 
 
 class Transport(Protocol):
@@ -79,10 +80,10 @@ class HttpTransport:
     def close(self) -> None:
         self._client.close()
 
-    def _post(self, payload: Json) -> Json:
+    def _post(self, payload: Json, once: bool) -> Json:
         import httpx
 
-        fault = ""
+        fault, attempt = "", 0
         for attempt in range(self._attempts):
             if attempt:
                 time.sleep(self._pause_s * 3 ** (attempt - 1))
@@ -91,18 +92,27 @@ class HttpTransport:
                 if response.status_code not in _RETRY_STATUS:
                     return response.json()
                 fault = f"HTTP {response.status_code}"
+                reached = response.status_code != TOO_MANY
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 fault = f"{type(error).__name__}: {error}"
+                reached = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.InvalidURL)
             except ValueError:
                 text = f"{self.url} answers HTTP {response.status_code} without JSON; check the URL"
                 raise ChainError("RPC_ERROR", text) from None
-        text = f"no answer from {self.url} after {self._attempts} attempts ({fault}); is the node up?"
+            if once and reached:
+                break
+        text = f"no answer from {self.url} after {attempt + 1} attempts ({fault}); is the node up?"
         raise ChainError("RPC_UNREACHABLE", text)
 
     def request(self, method: str, *params: Json) -> Json:
-        """One call. Raises `ChainError` RPC_UNREACHABLE, RPC_ERROR, TX_REVERTED."""
+        """One call. Raises `ChainError` RPC_UNREACHABLE, RPC_ERROR, TX_REVERTED.
+
+        A transaction whose answer was lost is not sent a second time here: the node may have taken it, would refuse
+        the second as a used nonce, and whoever waits for it would take it for somebody else's and pay again.
+        """
         request_id = next(self._ids)
-        answer = self._post({"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)})
+        payload = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": list(params)}
+        answer = self._post(payload, once=method == "eth_sendRawTransaction")
         if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
             raise ChainError("RPC_ERROR", f"{self.url} does not speak JSON-RPC; check the URL")
         if answer.get("error") is not None:

@@ -197,6 +197,27 @@ def test_an_answer_that_was_lost_costs_nothing(sender: Make, anvil: Anvil, walle
         assert shop.rpc.balance(SHOP) - before == 17
 
 
+def test_a_transaction_that_was_mined_while_its_answer_was_lost_is_not_paid_again(
+    sender: Make, anvil: Anvil, wallet: Wallet
+) -> None:
+    """Sent again it would be refused for its used nonce, which must not be taken for somebody else's."""
+    lost = 0
+
+    def cut(method: str, params: list[Any], result: Any) -> Any:
+        nonlocal lost
+        if method == "eth_sendRawTransaction" and not lost:
+            lost += 1
+            raise Down
+        return result
+
+    anvil.request("evm_setAutomine", True)
+    with altering(anvil.url, cut) as url:
+        shop = sender(url, wallet)
+        before, nonce = shop.rpc.balance(SHOP), shop.rpc.nonce(wallet.address)
+        assert shop.send(SHOP, b"", value=17).ok
+        assert (lost, shop.rpc.balance(SHOP) - before, shop.rpc.nonce(wallet.address) - nonce) == (1, 17, 1)
+
+
 def test_a_call_whose_waiter_gave_up_is_gone_on_with_and_not_sent_twice(
     sender: Make, anvil: Anvil, wallet: Wallet
 ) -> None:
