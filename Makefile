@@ -8,7 +8,8 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.bootstrapped
-JOBS  ?= $(shell nproc 2>/dev/null || echo 2)
+# One more than there are cores: some tests wait for nodes and processes.
+JOBS  ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 ARGS  ?=
 PYTHON ?=
 export PYTHON
