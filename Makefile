@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml uv.lock tools/bootstrap.sh
 	@bash tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help setup demo test test-slow soak lint format bench contracts forge forge-slow coverage-contracts slither clean
+.PHONY: help setup demo test test-slow soak lint format bench contracts forge forge-slow verifiers coverage-contracts slither clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -70,6 +70,10 @@ contracts/node_modules/.package-lock.json: contracts/package-lock.json
 
 forge: $(STAMP) contracts/node_modules/.package-lock.json ## Foundry: unit, fuzz, invariants, vectors (two minutes, most of it compiling)
 	$(BIN)/python -m tools.forge $(ARGS)
+
+verifiers: $(STAMP) ## sigstore's verifier, in an environment of its own, for tests/tlog
+	$(BIN)/python -m venv --clear .tools/sigstore
+	.tools/sigstore/bin/pip install -q --disable-pip-version-check -r tools/tlog_sigstore/requirements.txt
 
 forge-slow: $(STAMP) contracts/node_modules/.package-lock.json ## the invariants with more than 100,000 calls
 	$(BIN)/python -m tools.forge --slow $(ARGS)

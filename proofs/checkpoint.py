@@ -23,7 +23,7 @@ _DASH = "\u2014 "
 _MAX_BYTES = 16_384
 
 
-def _is_name(text: str) -> bool:
+def is_key_name(text: str) -> bool:
     """Whether a key may be so named: no space, plus or control character, nor what no terminal shows."""
     return bool(text) and text.isprintable() and "+" not in text and not any(char.isspace() for char in text)
 
@@ -37,7 +37,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     def body(self) -> bytes:
         """The signed text. Raises `CheckpointError` for what a note cannot hold."""
-        if not _is_name(self.origin):
+        if not is_key_name(self.origin):
             raise CheckpointError(
                 f"origin {self.origin[:80]!r} is empty, or has a space, a plus or a control character"
             )
@@ -61,6 +61,23 @@ def origin_of(domain: str, deployment_id: bytes) -> str:
 def key_id(name: str, algorithm: bytes, key: bytes) -> bytes:
     """First four bytes of SHA-256(name | 0A | algorithm | key)."""
     return sha256(name.encode() + b"\n" + algorithm + key)[:4]
+
+
+def verifier_key(name: str, algorithm: bytes, key: bytes) -> str:
+    """A key as people hand it around (C2SP signed-note): `<name>+<key id, hex>+<base64 of algorithm | key>`."""
+    return f"{name}+{key_id(name, algorithm, key).hex()}+{base64.b64encode(algorithm + key).decode()}"
+
+
+def parse_verifier_key(text: str) -> tuple[str, bytes, bytes]:
+    """Name, algorithm byte and key of a verifier key. Raises `CheckpointError`."""
+    name, plus, rest = text.strip().partition("+")
+    identity, second, data = rest.partition("+")
+    if not plus or not second or not is_key_name(name):
+        raise CheckpointError(f"{text[:80]!r} is not a verifier key: <name>+<key id>+<base64>")
+    raw = _base64(data, "verifier key")
+    if len(raw) != 33 or identity != key_id(name, raw[:1], raw[1:]).hex():
+        raise CheckpointError(f"{text[:80]!r} does not hold the key that its id names; was it copied whole?")
+    return name, raw[:1], raw[1:]
 
 
 def signature_line(name: str, identity: bytes, signature: bytes) -> str:
@@ -115,7 +132,7 @@ def parse(text: str) -> SignedNote:
 def _signature(line: str) -> tuple[str, bytes, bytes]:
     name, space, data = line.removeprefix(_DASH).partition(" ")
     raw = _base64(data, "signature")
-    if not line.startswith(_DASH) or not space or not _is_name(name) or len(raw) < 5:
+    if not line.startswith(_DASH) or not space or not is_key_name(name) or len(raw) < 5:
         raise CheckpointError(f"{line[:60]!r} is not a signature line")
     return name, raw[:4], raw[4:]
 

@@ -58,3 +58,27 @@ class BundleError(ProofError):
     """The bundle file cannot be read."""
 
     code = "BUNDLE_MALFORMED"
+
+
+class TileError(ProofError):
+    """A tile or entry bundle of a published log is malformed, or its hashes do not lead to the root."""
+
+    code = "TILE_INVALID"
+
+
+class CosignatureError(ProofError):
+    """A signature line of a known witness does not verify."""
+
+    code = "COSIGNATURE_INVALID"
+
+
+class PolicyError(ProofError):
+    """A witness policy is not one that C2SP tlog-policy allows."""
+
+    code = "POLICY_INVALID"
+
+
+class PolicyUnsatisfied(PolicyError):
+    """A checkpoint lacks the log's signature or the cosignatures that a policy asks for."""
+
+    code = "POLICY_UNSATISFIED"

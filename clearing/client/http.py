@@ -82,9 +82,10 @@ class ApiClient:
 
     # --- commands ---
 
-    def submit(self, envelope: bytes) -> dict[str, Any]:
-        """Submit one signed envelope; its receipt once it is durable."""
-        answer: dict[str, Any] = self._json(self.request("POST", "/v1/commands", envelope))
+    def submit(self, envelope: bytes, proof: bool = False) -> dict[str, Any]:
+        """Submit one signed envelope; its receipt once it is durable, with `proof` the entry and its inclusion too."""
+        path = "/v1/commands?proof=1" if proof else "/v1/commands"
+        answer: dict[str, Any] = self._json(self.request("POST", path, envelope))
         return answer
 
     def submit_many(self, envelopes: Sequence[bytes]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ def now_us() -> int:
 
 class Session:
     """Signs for `account` with a 32-byte Ed25519 `seed`. `lifetime_us` is how long a command stays valid
-    after signing; `attempts` and `pause_s` govern retries."""
+    after signing; `attempts` and `pause_s` govern retries; with `proofs` receipts hold the entry and its path."""
 
     def __init__(
         self,
@@ -40,8 +40,10 @@ class Session:
         lifetime_us: int = 60_000_000,
         attempts: int = 5,
         pause_s: float = 0.2,
+        proofs: bool = False,
     ) -> None:
         self.account = account
+        self._proofs = proofs
         self._api = api
         self._deployment = deployment
         self._seed = seed
@@ -69,7 +71,7 @@ class Session:
         """Submit signed bytes until there is an answer. Raises `ApiError`."""
         for attempt in range(self._attempts):
             try:
-                return self._api.submit(envelope)
+                return self._api.submit(envelope, self._proofs)
             except ApiError as error:
                 if not error.transient or attempt + 1 == self._attempts:
                     raise

@@ -6,6 +6,7 @@
     keys/operator.secp256k1     signs headers and transactions
     keys/publisher-N.ed25519    signs oracle updates, while the publisher runs with the operator
     journal/                    the journal
+    checkpoint                  the newest signed note, for who publishes the journal
     snapshots/                  state at epochs
     epochs/                     per closed epoch: headers and diff chunks, for posting again
     attestations/               per epoch: the attestors' signatures over its headers
@@ -46,6 +47,10 @@ class Layout:
     @property
     def journal(self) -> Path:
         return self.root / "journal"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint"
 
     @property
     def snapshots(self) -> Path:
