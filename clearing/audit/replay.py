@@ -6,18 +6,19 @@ Rules:
 - An entry that the reducer would not have admitted (signature, key, nonce, deployment), or that is not
   canonical, is a divergence as well: the operator could not have journalled it honestly.
 - Outcomes are compared as bytes. They are decoded only to say which field differs.
-- Memory is flat: entries pass in chunks, and only epochs are kept. Signatures of a chunk are checked
-  over threads while the chunk before it is applied; they need no state.
+- Memory is flat: entries pass in chunks, and only epochs are kept. Signatures of a chunk are checked, and its leaves
+  hashed, while the chunk before it is applied (`clearing.audit.checks`); neither needs state.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Final
 
 import msgspec
 
+from clearing.audit.checks import Checked, Checker, Inline, Threads
+from clearing.audit.compact import CompactRange, of_leaves
+from clearing.audit.divergence import Divergence, compare_outcomes
 from clearing.audit.rounds import build_headers, last_hashes
 from clearing.core.reducer import Reducer
 from clearing.core.state import State
@@ -25,11 +26,13 @@ from clearing.model.codec import decode_any_envelope, decode_entry, decode_envel
 from clearing.model.commands import Body, CloseEpoch, Envelope, Genesis, OperatorBatch
 from clearing.model.errors import NovateError, Refused
 from clearing.model.outcomes import EpochClosed, Outcome
-from clearing.model.signature import verify
-from journal.tree import Frontier, leaf_hashes
 from proofs.header import Header
 
+__all__ = ["CHUNK", "Divergence", "ReplayReport", "ReplayedEpoch", "Replayer", "compare_outcomes", "replay"]
+
+# A chunk has so many entries, or the first that bring it to so many bytes.
 CHUNK: Final = 2_000
+CHUNK_BYTES: Final = 2 << 20
 
 
 class _Skim(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -42,22 +45,6 @@ class _Skim(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
 
 
 _skim = msgspec.msgpack.Decoder(_Skim).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Divergence:
-    """Where the journal and the replay part. `what`: SEQUENCE, ENCODING, SIGNATURE, ADMISSION, TIME,
-    OUTCOMES, INVARIANT or SNAPSHOT; `fields` names each differing field with both values."""
-
-    seq: int
-    what: str
-    expected: str
-    found: str
-    fields: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        detail = "; ".join(self.fields) or f"the journal says {self.found}, replay {self.expected}"
-        return f"entry {self.seq}, {self.what}: {detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +64,10 @@ class ReplayedEpoch:
 class ReplayReport:
     """What a replay found. `entries` were compared; `root` and `size` are of the log over them.
 
-    `state` is the final state (None when not even a genesis was read).
+    `state` is the final state (None when not even a genesis was read). A replay that began at a snapshot compared
+    entries from `first` on, which the epoch `first_epoch` closed (0 and 0: from genesis). `marks`: per size that was
+    asked for the log's root there and the operator's key then (33 bytes). `notes`: what did not go as planned and
+    changes nothing.
     """
 
     entries: int = 0
@@ -86,6 +76,10 @@ class ReplayReport:
     epochs: list[ReplayedEpoch] = field(default_factory=list)
     state: State | None = None
     divergence: Divergence | None = None
+    first: int = 0
+    first_epoch: int = 0
+    marks: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -106,40 +100,8 @@ class _Item:
     raw: bytes
     envelope: Envelope
     body: Body
+    leaf: bytes = b""
     bad: Divergence | None = None
-
-
-def _difference(found: object, expected: object, where: str) -> Iterator[str]:
-    """Differing leaves of two values, as "path: journal X, replay Y"."""
-    if isinstance(found, msgspec.Struct) and type(found) is type(expected):
-        for name in found.__struct_fields__:
-            yield from _difference(
-                getattr(found, name), getattr(expected, name), f"{where} {type(found).__name__}.{name}"
-            )
-    elif isinstance(found, tuple) and isinstance(expected, tuple) and len(found) == len(expected):
-        for index, pair in enumerate(zip(found, expected, strict=True)):
-            yield from _difference(*pair, f"{where}[{index}]")
-    elif found != expected:
-        yield f"{where}: the journal says {_shown(found)}, replay {_shown(expected)}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bytes):
-        return "0x" + value.hex()
-    return type(value).__name__ if isinstance(value, msgspec.Struct) else repr(value)
-
-
-def compare_outcomes(found: Sequence[Outcome], expected: Sequence[Outcome]) -> tuple[str, ...]:
-    """Which fields differ between journalled and replayed outcomes."""
-    lines: list[str] = []
-    for index in range(max(len(found), len(expected))):
-        if index >= len(found):
-            lines.append(f"outcomes[{index}]: missing from the journal, replay has {_shown(expected[index])}")
-        elif index >= len(expected):
-            lines.append(f"outcomes[{index}]: the journal has {_shown(found[index])}, replay has none")
-        else:
-            lines += _difference(found[index], expected[index], f"outcomes[{index}]")
-    return tuple(lines)
 
 
 def _read(seq: int, data: bytes) -> _Item:
@@ -158,20 +120,13 @@ def _read(seq: int, data: bytes) -> _Item:
     return _Item(seq, data, skim.time_us, skim.envelope, envelope, body)
 
 
-def _check_signatures(items: Sequence[_Item]) -> None:
-    for item in items:
-        try:
-            verify(item.envelope, item.body)
-        except Exception as error:  # noqa: BLE001 - hostile bytes are a finding, whatever they break
-            item.bad = Divergence(item.seq, "SIGNATURE", f"a refusal ({error})", "an entry")
-
-
 class Replayer:
     """Applies entries in order and compares.
 
-    From genesis it computes the log's roots itself. To start from a snapshot, give the restored
-    `reducer`, the `size` it stands at, the hashes of the vaults' last headers, and `root_at(size)` for the roots.
-    `on_epoch` is called while the state is still as it was at the close.
+    From genesis it computes the log's roots itself. To start from a snapshot, give the restored `reducer`, the `size`
+    it stands at, the hashes of the vaults' last headers, and either `root_at(size)` for the roots or `prefix`, the
+    hashes of the log up to `size`. `on_epoch` is called while the state is still as it was at the close. `marks`:
+    sizes at which the log's root is wanted.
     """
 
     def __init__(
@@ -181,24 +136,30 @@ class Replayer:
         prev_hashes: Sequence[bytes] = (),
         root_at: Callable[[int], bytes] | None = None,
         on_epoch: "Callable[[Reducer, ReplayedEpoch], None] | None" = None,
+        prefix: CompactRange | None = None,
+        marks: Iterable[int] = (),
     ) -> None:
         self.reducer = reducer
         self.size = size
         self.epochs: list[ReplayedEpoch] = []
+        self.marks: dict[int, tuple[bytes, bytes]] = {}
+        self._wanted = frozenset(marks)
         self._prev_hashes = tuple(prev_hashes)
         self._root_at = root_at
         self._on_epoch = on_epoch
-        self._frontier = Frontier()
-        self._unhashed: list[bytes] = []
+        self._range = prefix or CompactRange(0, 0)
+        self._leaves: list[bytes] = []
+
+    def hashed(self) -> CompactRange:
+        """The log's hashes over everything applied so far."""
+        if self._leaves:
+            self._range = self._range.joined(of_leaves(self._range.end, self._leaves))
+            self._leaves = []
+        return self._range
 
     def root(self) -> bytes:
         """The log's root over everything applied so far."""
-        if self._root_at is not None:
-            return self._root_at(self.size)
-        if self._unhashed:
-            self._frontier, _ = self._frontier.extend(leaf_hashes(self._unhashed))
-            self._unhashed = []
-        return self._frontier.root()
+        return self._root_at(self.size) if self._root_at is not None else self.hashed().root()
 
     def apply(self, item: _Item) -> None:
         """Apply one entry. Raises `_Diverged`."""
@@ -217,10 +178,19 @@ class Replayer:
             raise _Diverged(self._explain(item, outcomes))
         self.size += 1
         if self._root_at is None:
-            self._unhashed.append(item.data)
+            self._leaves.append(item.leaf)
+        if self.size in self._wanted:
+            self._mark(reducer)
         body = item.body
         if type(body) is OperatorBatch and type(body.commands[0]) is CloseEpoch:
             self._close(reducer, item, outcomes)
+
+    def _mark(self, reducer: Reducer) -> None:
+        self.marks[self.size] = self.root(), reducer.state.operator_key
+
+    def flush(self) -> None:
+        """Fold the leaves of a chunk, so that none are kept."""
+        self.hashed()
 
     def _reducer_for(self, item: _Item) -> Reducer:
         if self.reducer is None:
@@ -254,9 +224,16 @@ class Replayer:
             self._on_epoch(reducer, epoch)
 
 
-def _chunks(entries: Iterable[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
-    source = iter(entries)
-    while chunk := list(islice(source, size)):
+def _chunks(entries: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    chunk: list[tuple[int, bytes]] = []
+    size = 0
+    for item in entries:
+        chunk.append(item)
+        size += len(item[1])
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk
 
 
@@ -276,28 +253,29 @@ def _decode_chunk(chunk: list[tuple[int, bytes]], first: int) -> tuple[list[_Ite
 class _Chunk:
     """Decoded entries whose signatures are being checked. `wait` before they are applied."""
 
-    def __init__(
-        self, chunk: list[tuple[int, bytes]], first: int, pool: ThreadPoolExecutor | None, threads: int
-    ) -> None:
+    def __init__(self, chunk: list[tuple[int, bytes]], first: int, checker: Checker) -> None:
+        self._checks: list[Checked] = checker.submit([data for _, data in chunk])
         self.items, self.fault = _decode_chunk(chunk, first)
-        self._checks: list[Future[None]] = []
-        if pool is not None:
-            step = max(64, -(-len(self.items) // threads))
-            parts = [self.items[at : at + step] for at in range(0, len(self.items), step)]
-            self._checks = [pool.submit(_check_signatures, part) for part in parts]
 
     def wait(self) -> None:
+        """Note in the items what the checks found."""
+        at = 0
         for check in self._checks:
-            check.result()
+            leaves, bad = check()
+            for item, leaf in zip(self.items[at:], leaves, strict=False):
+                item.leaf = leaf
+            for offset, reason in bad:
+                if at + offset < len(self.items):
+                    item = self.items[at + offset]
+                    item.bad = Divergence(item.seq, "SIGNATURE", f"a refusal ({reason})", "an entry")
+            at += len(leaves)
 
 
-def _checked_chunks(
-    entries: Iterable[tuple[int, bytes]], first: int, pool: ThreadPoolExecutor | None, threads: int
-) -> Iterator[_Chunk]:
+def _checked_chunks(entries: Iterable[tuple[int, bytes]], first: int, checker: Checker) -> Iterator[_Chunk]:
     """Chunks ready to apply, in order; the one after each is decoded and being checked already."""
     ahead: _Chunk | None = None
-    for chunk in _chunks(entries, CHUNK):
-        ready, ahead = ahead, _Chunk(chunk, first, pool, threads)
+    for chunk in _chunks(entries):
+        ready, ahead = ahead, _Chunk(chunk, first, checker)
         first += len(chunk)
         if ready is not None:
             ready.wait()
@@ -314,31 +292,33 @@ def replay(
     threads: int = 2,
     on_progress: Callable[[int], None] | None = None,
     replayer: Replayer | None = None,
+    checker: Checker | None = None,
 ) -> ReplayReport:
     """Replay (seq, entry bytes) in order, from genesis unless a `replayer` stands elsewhere.
 
-    `on_progress` hears the number of entries compared, after each chunk. Never raises for what is in
-    the entries; errors of the iterable itself (a damaged journal) pass through.
+    `on_progress` hears the number of entries compared, after each chunk. `checker` checks signatures and hashes in
+    place of `threads`, and is left open. Never raises for what is in the entries; errors of the iterable itself (a
+    damaged journal) pass through.
     """
     worker = replayer if replayer is not None else Replayer()
-    report = ReplayReport()
-    pool = ThreadPoolExecutor(threads) if check_signatures else None
+    report = ReplayReport(first=worker.size)
+    own = None if checker is not None else Threads(threads) if check_signatures else Inline(False)
     try:
-        for chunk in _checked_chunks(entries, worker.size, pool, threads):
+        for chunk in _checked_chunks(entries, worker.size, checker or own or Inline(check_signatures)):
             for item in chunk.items:
                 worker.apply(item)
                 report.entries += 1
             if chunk.fault is not None:
                 raise _Diverged(chunk.fault)
-            worker.root()
+            worker.flush()
             if on_progress is not None:
                 on_progress(report.entries)
     except _Diverged as diverged:
         report.divergence = diverged.divergence
     finally:
-        if pool is not None:
-            pool.shutdown()
+        if own is not None:
+            own.close()
     report.size, report.root = worker.size, worker.root()
-    report.epochs = worker.epochs
+    report.epochs, report.marks = worker.epochs, worker.marks
     report.state = worker.reducer.state if worker.reducer is not None else None
     return report

@@ -251,9 +251,18 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.dumps(answers if many else answers[0]).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
+        self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def do_OPTIONS(self) -> None:
+        """A page's browser asks before it posts; any page may read a test chain, as other nodes have it."""
+        self.send_response(204)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Allow-Methods", "POST")
+        self.send_header("Access-Control-Allow-Headers", "content-type")
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: one line per request would drown the demo's narration."""

@@ -127,6 +127,14 @@ class VaultScans(VaultReads):
             for log, f in self._logs("VetoOpened", from_block, to_block)
         ]
 
+    def paid_out(self, from_block: int = 0, to_block: int | None = None) -> dict[int, int]:
+        """Atoms by asset that claims, escapes and refunds took out of the holdings."""
+        found: dict[int, int] = {}
+        for event in ("Claimed", "Escaped", "Refunded"):
+            for _, fields in self._logs(event, from_block, to_block):
+                found[fields["asset"]] = found.get(fields["asset"], 0) + fields["amount"]
+        return found
+
     def frozen_since(self, block: int) -> bool:
         """Whether the vault was frozen after this block. Times do not tell: blocks of fast chains share a second."""
         return bool(self._logs("Frozen", block + 1, None))

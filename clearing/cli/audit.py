@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`novate audit replay` and `novate journal fsck`: is the journal what it says, and whole?"""
+"""`novate audit run|replay|explain` and `novate journal fsck`: is the journal what it says, and whole?"""
 
-import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from clearing.cli.auditing import Progress, log_statuses, snapshots_of, source_of, tell
+from clearing.cli.explain import explain_command
 from clearing.cli.options import SEVERAL, json_option, vault_client
-from clearing.cli.output import DIVERGED, ERROR, emit, fail, reports_errors
+from clearing.cli.output import ERROR, emit, fail, reports_errors
 
 if TYPE_CHECKING:
-    from clearing.audit.replay import ReplayReport
-    from clearing.chain.vault import VaultClient
-
-EPOCHS_SHOWN = 10
+    from clearing.audit.ranges import Plan
+    from clearing.audit.replay import ReplayedEpoch
+    from clearing.audit.verdict import Audit, Request
+    from clearing.core.reducer import Reducer
 
 
 @click.group()
@@ -23,106 +24,191 @@ def audit() -> None:
     """Replay the journal against itself and the chain."""
 
 
-@audit.command("replay")
-@click.option(
-    "--journal",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Journal or data directory.",
+audit.add_command(explain_command)
+
+_journal_option = click.option(
+    "--journal", help="Data or journal directory, a published log's directory, or its URL."
+)  # fmt: skip
+_rpc_option = click.option(
+    "--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True,
+    help=f"Compare with the chain at this URL; once per vault; {SEVERAL}.",
+)  # fmt: skip
+_vault_option = click.option(
+    "--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, help="A vault's address, one for each --rpc."
 )
+_signatures_option = click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")
+_jobs_option = click.option(
+    "--jobs", type=click.IntRange(1, 256), help="Processes at once; default: one per core. The verdict is the same."
+)  # fmt: skip
+_from_option = click.option(
+    "--from", "epoch", type=click.IntRange(0), default=0, help="Begin at this epoch's close, from a snapshot."
+)
+_snapshots_option = click.option(
+    "--snapshots", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with state snapshots; default: the one in the data directory.",
+)  # fmt: skip
+_keep_option = click.option(
+    "--keep", "keep_every", type=click.IntRange(1),
+    help="Leave a snapshot in --snapshots at epochs that are this many entries apart; one process replays then.",
+)  # fmt: skip
+_report_option = click.option(
+    "--report", "reports", multiple=True, type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a report: .html, one self-contained page, or .json; may be repeated.",
+)  # fmt: skip
+_private_option = click.option(
+    "--private", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="File with the key of a private log.",
+)  # fmt: skip
+
+
+@audit.command("run")
+@_journal_option
 @click.option("--api", envvar="NOVATE_API", help="Read the journal from the operator at this URL instead.")
+@_rpc_option
+@_vault_option
 @click.option(
-    "--rpc",
-    "rpcs",
-    envvar="NOVATE_RPC",
-    multiple=True,
-    help=f"Compare every posted header with the chain at this URL; once per vault; {SEVERAL}.",
-)
-@click.option("--vault", "vaults", envvar="NOVATE_VAULT", multiple=True, help="A vault's address, one for each --rpc.")
-@click.option("--no-signatures", is_flag=True, help="Trust the signatures; replay only.")
+    "--policy", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Witness policy (C2SP tlog-policy) that the checkpoint must satisfy.",
+)  # fmt: skip
+@_from_option
+@_snapshots_option
+@_keep_option
+@_private_option
+@click.option(
+    "--time-tolerance", "tolerance_s", type=click.IntRange(0), default=900, show_default=True,
+    help="Seconds that entry times may differ from the chain's.",
+)  # fmt: skip
+@_jobs_option
+@_signatures_option
+@_report_option
 @json_option
 @reports_errors
-def replay_command(
-    journal: Path | None,
+@log_statuses
+def run_command(
+    journal: str | None,
     api: str | None,
     rpcs: tuple[str, ...],
     vaults: tuple[str, ...],
+    policy: Path | None,
+    epoch: int,
+    snapshots: Path | None,
+    keep_every: int | None,
+    private: Path | None,
+    tolerance_s: int,
+    jobs: int | None,
     no_signatures: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Audit a venue: journal, chains, money, times, checkpoint and witnesses, in one command.
+
+    Every signature of commands and oracle is verified, every command applied again, every outcome compared byte by
+    byte, and every root that a vault holds with the replay's. Deposits less payouts must be what each vault holds,
+    and no less than it promises. Entry times must lie between the blocks that bound them.
+
+    \b
+    novate audit run --rpc URL --vault ADDR --journal DIR --report audit.html
+
+    Exit codes: 0 everything that was checked agrees (the last lines say what was not checked), 3 the published log's
+    bytes do not hold, 4 something could not be read, 5 a difference: the first entry, its fields, both sides.
+    """
+    if not rpcs or not vaults:
+        raise click.UsageError("give --rpc and --vault, once per vault; `audit replay` looks at the journal alone")
+    from clearing.audit.verdict import Request
+
+    plan = _plan(jobs, no_signatures, snapshots_of(journal, snapshots), _hook(snapshots, keep_every))
+    source = source_of(journal, api, private)
+    request = Request(
+        source,
+        [vault_client(rpc, vault) for rpc, vault in _pairs(rpcs, vaults)],
+        plan,
+        policy.read_text(encoding="utf-8") if policy is not None else None,
+        epoch,
+        True,
+        tolerance_s,
+    )
+    tell(_audited(request), len(rpcs), as_json, reports)
+
+
+@audit.command("replay")
+@_journal_option
+@click.option("--api", envvar="NOVATE_API", help="Read the journal from the operator at this URL instead.")
+@_rpc_option
+@_vault_option
+@_from_option
+@_snapshots_option
+@_keep_option
+@_jobs_option
+@_signatures_option
+@_report_option
+@json_option
+@reports_errors
+@log_statuses
+def replay_command(
+    journal: str | None,
+    api: str | None,
+    rpcs: tuple[str, ...],
+    vaults: tuple[str, ...],
+    epoch: int,
+    snapshots: Path | None,
+    keep_every: int | None,
+    jobs: int | None,
+    no_signatures: bool,
+    reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Apply every command again, compare every outcome, rebuild every root.
 
-    Exits 5 at the first difference, and says which entry and which field.
+    The local form of `audit run`: it needs no chain, and compares with one where --rpc and --vault say so. Exits 5 at
+    the first difference, and says which entry and which field.
     """
-    from clearing.audit.replay import replay
-    from clearing.cli.sources import entries
+    from clearing.audit.verdict import Request
 
+    pairs = _pairs(rpcs, vaults)
+    source = source_of(journal, api)
+    plan = _plan(jobs, no_signatures, snapshots_of(journal, snapshots), _hook(snapshots, keep_every))
+    clients = [vault_client(rpc, vault) for rpc, vault in pairs]
+    tell(_audited(Request(source, clients, plan, epoch=epoch, times=False)), len(rpcs), as_json, reports)
+
+
+def _pairs(rpcs: tuple[str, ...], vaults: tuple[str, ...]) -> list[tuple[str, str]]:
     if len(rpcs) != len(vaults):
         raise click.UsageError("--rpc and --vault go together, as many of one as of the other")
-    clients = [vault_client(rpc, vault) for rpc, vault in zip(rpcs, vaults, strict=True)]
-    # The chains first: every epoch that they hold now is closed in the journal that is read after.
-    posted = [client.epoch_count() for client in clients]
-    started = time.perf_counter()
-    show = sys.stderr.isatty()
-
-    def progress(count: int) -> None:
-        if show:
-            rate = count / (time.perf_counter() - started)
-            click.echo(f"\rreplayed {count:,} entries, {rate:,.0f}/s ", err=True, nl=False)
-
-    report = replay(entries(journal, api), check_signatures=not no_signatures, on_progress=progress)
-    if show:
-        click.echo("", err=True)
-    seconds = time.perf_counter() - started
-    findings = _against_chains(report, clients, posted)
-    _tell(report, findings, len(clients), not no_signatures, seconds, as_json)
-    if report.divergence is not None:
-        fail("REPLAY_DIVERGED", f"the journal is not what its commands give: {report.divergence}", DIVERGED)
-    if findings:
-        fail("CHAIN_DIFFERS", f"disagreements with the chain: {len(findings)}; the first is {findings[0]}", DIVERGED)
+    return list(zip(rpcs, vaults, strict=True))
 
 
-def _against_chains(report: "ReplayReport", clients: "list[VaultClient]", posted: list[int]) -> list[str]:
-    if not clients or report.divergence is not None:
-        return []
-    from clearing.audit.chain import compare_with_chain
+def _hook(snapshots: Path | None, keep_every: int | None) -> "Callable[[Reducer, ReplayedEpoch], None] | None":
+    if keep_every is None:
+        return None
+    if snapshots is None:
+        raise click.UsageError("--keep needs --snapshots, the folder to keep them in")
+    from clearing.audit.starts import keeper
 
-    pairs = zip(clients, posted, strict=True)
-    return [str(finding) for client, count in pairs for finding in compare_with_chain(report, client, count)]
+    return keeper(snapshots, keep_every)
 
 
-def _tell(
-    report: "ReplayReport", findings: list[str], chains: int, signatures: bool, seconds: float, as_json: bool
-) -> None:
-    vaults = len(report.state.genesis.vaults) if report.state is not None else 0
-    data: dict[str, Any] = {
-        "ok": report.divergence is None and not findings,
-        "entries": report.entries,
-        "root": report.root,
-        "epochs": len(report.epochs),
-        "signatures_checked": signatures,
-        "chain_compared": chains > 0 and report.divergence is None,
-        "vaults": vaults,
-        "vaults_compared": chains if report.divergence is None else 0,
-        "divergence": str(report.divergence) if report.divergence else None,
-        "findings": findings,
-        "seconds": round(seconds, 3),
-    }
-    lines = [f"replayed {report.entries:,} entries in {seconds:.1f} s, root 0x{report.root.hex()}"]
-    if len(report.epochs) > EPOCHS_SHOWN:
-        lines.append(f"{len(report.epochs):,} epochs; the last {EPOCHS_SHOWN}:")
-    for epoch in report.epochs[-EPOCHS_SHOWN:]:
-        for number, part in enumerate(epoch.outcome.vaults):
-            name = f"epoch {epoch.outcome.epoch}" + (f", vault {number}" if vaults > 1 else "")
-            told = f"exit root {part.exit_root.hex()[:16]}…, sum {part.exit_sums[0]:,} atoms" if part.live else "frozen"
-            lines.append(f"{name}: {told}")
-    if report.divergence is not None:
-        lines.append(f"DIVERGED at {report.divergence}")
-    lines += [f"CHAIN DIFFERS: {finding}" for finding in findings]
-    if data["ok"]:
-        compared = f" (of {chains} of {vaults} vaults)" if chains < vaults else ""
-        roots = f" and every posted root is the journal's{compared}" if chains else ""
-        lines.append("every outcome recomputed" + roots)
-    emit(data, as_json, lines)
+def _plan(
+    jobs: int | None,
+    no_signatures: bool,
+    snapshots: Path | None,
+    hook: "Callable[[Reducer, ReplayedEpoch], None] | None",
+) -> "Plan":
+    import os
+
+    from clearing.audit.ranges import Plan
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Plan(jobs or cores, not no_signatures, snapshots, on_epoch=hook)
+
+
+def _audited(request: "Request") -> "Audit":
+    from clearing.audit.verdict import audit as run
+
+    progress = Progress(request.source.size())
+    try:
+        return run(request, progress)
+    finally:
+        progress.done()
 
 
 @click.group()

@@ -57,6 +57,12 @@ class Section(NamedTuple):
 
 
 def page(title: str, lead: str, sections: Iterable[Section], stamp: Provenance, command: str) -> str:
+    """The whole document of figures that stand at an entry."""
+    rests_on = Section("What this rests on", "", (provenance_table(stamp),))
+    return document(title, lead, [*sections, rests_on], command)
+
+
+def document(title: str, lead: str, sections: Iterable[Section], command: str) -> str:
     """The whole document."""
     parts = [
         "<!doctype html>",
@@ -66,7 +72,6 @@ def page(title: str, lead: str, sections: Iterable[Section], stamp: Provenance, 
         f"<h1>{escape(title)}</h1><p class=dim>{escape(lead)}</p>",
     ]
     parts += [_section(section) for section in sections]
-    parts.append(_section(Section("What this rests on", "", (provenance_table(stamp),))))
     parts.append(f"<p>Made again by</p><p><code>{escape(command)}</code></p></body></html>\n")
     return "\n".join(parts)
 

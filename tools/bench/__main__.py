@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.bench import core, disk, gas, growth, liquidations, live, plot, replay, risk
+from tools.bench import audits, core, disk, gas, growth, liquidations, live, plot, replay, risk
 from tools.bench.measure import Figure, Plan
 
 GROWTH = "risk-growth"
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Figure]]] = {
     "matching": core.matching,
     "replay": replay.without_signatures,
     "replay-signed": replay.with_signatures,
+    "audit": audits.audits,
     "append": disk.append,
     "latency": disk.latency,
     "accounts": core.accounts_growth,
