@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Commands of a member: session keys, accounts, orders, withdrawals."""
 
+import os
 import secrets
 import time
 from pathlib import Path
@@ -37,18 +38,23 @@ def read_seed(path: Path) -> bytes:
     return read_key(path)
 
 
-def _session(api: str, account: int, key: Path) -> "Session":
+def _session(api: str, account: int, key: Path, proofs: bool = False) -> "Session":
     from clearing.client.http import ApiClient
     from clearing.client.session import Session
 
     client = ApiClient(api)
     deployment = bytes.fromhex(str(client.status()["deployment"])[2:])
-    return Session(client, deployment, account, read_seed(key))
+    return Session(client, deployment, account, read_seed(key), proofs=proofs)
 
 
 def submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
-    """Sign one command with the session key, submit it and show its receipt."""
-    receipt = _session(api, account, key).submit(command)
+    """Sign one command with the session key, submit it, show its receipt; NOVATE_RECEIPTS names a folder for it."""
+    folder = os.environ.get("NOVATE_RECEIPTS", "")
+    receipt = _session(api, account, key, proofs=bool(folder)).submit(command)
+    if folder:
+        from clearing.cli.receipt import keep
+
+        keep(Path(folder), receipt)
     show_receipt(receipt, as_json)
 
 

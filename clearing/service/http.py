@@ -139,7 +139,14 @@ class Api:
     async def command(self, request: Request) -> Response:
         raw = await wire.body(request, ids.MAX_ENVELOPE_BYTES, "ENVELOPE_TOO_LARGE")
         found = await asyncio.wrap_future(self._venue.submit(raw))
-        return _json(views.receipt(found))
+        return _json(await self._receipt_of(request, found))
+
+    async def _receipt_of(self, request: Request, found: Receipt) -> dict[str, Any]:
+        """With `?proof=1` the receipt is complete, and its holder needs to ask for nothing more."""
+        answer = views.receipt(found)
+        if request.query_params.get("proof") == "1":
+            answer |= await run_in_threadpool(self._venue.shown, found)
+        return answer
 
     async def commands(self, request: Request) -> Response:
         body = await wire.body(request, MAX_BATCH_BYTES, "BODY_TOO_LARGE")
@@ -151,7 +158,14 @@ class Api:
             raise Refused("BAD_PARAMETER", f"{len(raws)} envelopes; send 1 to {MAX_BATCH} at once")
         waiting = [asyncio.wrap_future(future) for future in self._venue.submit_many(raws)]
         results = await asyncio.gather(*waiting, return_exceptions=True)
-        return _json({"results": [_result(result) for result in results]})
+        return _json({"results": [await self._result(request, result) for result in results]})
+
+    async def _result(self, request: Request, result: Receipt | BaseException) -> dict[str, Any]:
+        if isinstance(result, Receipt):
+            return await self._receipt_of(request, result)
+        if isinstance(result, NovateError):
+            return {"code": result.code, "message": result.message}
+        raise result
 
     # --- the state ---
 
@@ -312,14 +326,6 @@ class Api:
         desk = self._venue.vouchers
         arguments = body.vault, body.asset, cumulative, expiry, owner, signature
         return _json(await run_in_threadpool(desk.countersigned, *arguments))
-
-
-def _result(result: Receipt | BaseException) -> Any:
-    if isinstance(result, Receipt):
-        return views.receipt(result)
-    if isinstance(result, NovateError):
-        return {"code": result.code, "message": result.message}
-    raise result
 
 
 def build_app(venue: Venue, report: Callable[[str, BaseException], None]) -> Starlette:

@@ -92,6 +92,11 @@ class Venue:
             "faults": self._faults(),
         }
 
+    def shown(self, found: Receipt) -> dict[str, Any]:
+        """What makes a receipt complete: the entry, and its path to the checkpoint of its commit."""
+        path = self.store.inclusion(found.seq, found.checkpoint.size)
+        return {"entry": views.plain(found.entry), "proof": views.plain(path)}
+
     def proven_receipt(self, seq: int) -> dict[str, Any]:
         """Entry, inclusion proof and the signed checkpoint that it leads to."""
         checkpoint = self.checkpoint()

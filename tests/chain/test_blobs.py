@@ -144,6 +144,7 @@ def test_the_embedded_chain_refuses_blobs_that_do_not_open_their_commitments(rpc
     rpc.send_raw(forms[1])
 
 
+@pytest.mark.slow
 def test_a_waiting_blob_transaction_is_replaced_at_twice_the_price(anvil: Anvil, wallet: Wallet) -> None:
     with Rpc(anvil.url) as rpc:
         shop = Sender(rpc, wallet)

@@ -135,6 +135,7 @@ def test_a_changed_byte_diverges_at_its_entry(entries: list[bytes]) -> None:
         replayed(tampered)
 
 
+@pytest.mark.slow
 def test_the_hash_seed_changes_nothing(roots: dict[str, Any]) -> None:
     """Replayed in processes whose str and bytes hash differently: the same state to the byte."""
     program = (

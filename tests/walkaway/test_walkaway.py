@@ -92,6 +92,7 @@ def _walk_away_after_a_reorganisation(remains: Remains) -> None:
     _everyone_leaves(remains, [EPOCHS, EPOCHS - 1])
 
 
+@pytest.mark.slow
 def test_everyone_walks_away(remains_of: RemainsOf) -> None:
     """Both chains pay by their last header, to the atom, though the tool is killed among the escapes."""
     with remains_of(DOZEN).again() as remains:
