@@ -66,10 +66,9 @@ def explain_command(
 
 def _write_proofs(source: "Source", found: "Explanation", folder: Path) -> int:
     """Entry and proof of every event, to the checkpoint that the journal came with; how many."""
-    from proofs.tlogproof import build
-
     from clearing.model.errors import NovateError
     from proofs import checkpoint as notes
+    from proofs.tlogproof import build
 
     text = source.note()
     if not text:
