@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from clearing.cli.member import submit
-from clearing.cli.options import NUMBER, account_option, api_option, json_option, key_option
+from clearing.cli.options import NUMBER, account_option, api_option, json_option, key_option, receipts_option
 from clearing.cli.output import emit, moment, parse_usd, reports_errors, usd
 from clearing.model import ids
 
@@ -21,6 +21,7 @@ def margin() -> None:
 @account_option
 @key_option
 @api_option
+@receipts_option
 @json_option
 @reports_errors
 def mode(mode: str, account: int, key: Path, api: str, as_json: bool) -> None:
@@ -37,6 +38,7 @@ def mode(mode: str, account: int, key: Path, api: str, as_json: bool) -> None:
 @account_option
 @key_option
 @api_option
+@receipts_option
 @json_option
 @reports_errors
 def pledge(amount: str, release: bool, account: int, key: Path, api: str, as_json: bool) -> None:
@@ -76,6 +78,7 @@ def auctions(api: str, as_json: bool) -> None:
 @account_option
 @key_option
 @api_option
+@receipts_option
 @json_option
 @reports_errors
 def bid(debtor: int, share: int, max_pay: str, account: int, key: Path, api: str, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Commands of a member: session keys, accounts, orders, withdrawals."""
 
-import os
 import secrets
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from clearing.cli.options import (
     json_option,
     key_option,
     parse_amount,
+    receipts_option,
     wallet_option,
 )
 from clearing.cli.output import emit, fail, lanes, moment, note, parse_address, parse_usd, reports_errors, usd
@@ -48,13 +48,13 @@ def _session(api: str, account: int, key: Path, proofs: bool = False) -> "Sessio
 
 
 def submit(api: str, account: int, key: Path, command: "MemberCommand", as_json: bool) -> None:
-    """Sign one command with the session key, submit it, show its receipt; NOVATE_RECEIPTS names a folder for it."""
-    folder = os.environ.get("NOVATE_RECEIPTS", "")
-    receipt = _session(api, account, key, proofs=bool(folder)).submit(command)
-    if folder:
+    """Sign one command with the session key, submit it, show its receipt, and keep it with `--receipts`."""
+    folder: Path | None = click.get_current_context().meta.get("receipts")
+    receipt = _session(api, account, key, proofs=folder is not None).submit(command)
+    if folder is not None:
         from clearing.cli.receipt import keep
 
-        keep(Path(folder), receipt)
+        keep(folder, receipt)
     show_receipt(receipt, as_json)
 
 
@@ -271,6 +271,7 @@ def order() -> None:
     "--stp", type=click.Choice(["off", "taker", "maker", "both"]), default="taker", show_default=True,
     help="Self-trade prevention: whose order is cancelled.",
 )  # fmt: skip
+@receipts_option
 @json_option
 @reports_errors
 def place(
@@ -313,6 +314,7 @@ def place(
 @click.option("--type", "kind", type=click.Choice(["limit", "market"]), default="market", show_default=True)
 @click.option("--reduce-only/--any", default=True, show_default=True)
 @click.option("--oco", type=NUMBER, default=0, help="Client id of the order or trigger that this one cancels.")
+@receipts_option
 @json_option
 @reports_errors
 def trigger(
@@ -345,6 +347,7 @@ def trigger(
 @account_option
 @key_option
 @api_option
+@receipts_option
 @json_option
 @reports_errors
 def cancel(client_id: int | None, every: bool, account: int, key: Path, api: str, as_json: bool) -> None:
@@ -363,6 +366,7 @@ def cancel(client_id: int | None, every: bool, account: int, key: Path, api: str
 @key_option
 @api_option
 @asset_option
+@receipts_option
 @json_option
 @reports_errors
 def withdraw(amount: str, account: int, key: Path, api: str, asset: int, as_json: bool) -> None:

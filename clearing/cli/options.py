@@ -54,6 +54,17 @@ key_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the session key (hex, mode 0600).",
 )
+
+
+def _receipts(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    ctx.meta["receipts"] = value
+
+
+# For commands that `clearing.cli.member.submit` signs; it looks in the context.
+receipts_option = click.option(
+    "--receipts", envvar="NOVATE_RECEIPTS", type=click.Path(path_type=Path, file_okay=False), expose_value=False,
+    callback=_receipts, help="Folder to keep the receipt in, as <seq>.tlog-proof.",
+)  # fmt: skip
 asset_option = click.option(
     "--asset", default=0, show_default=True, type=click.IntRange(0, 3),
     help="Lane of the vault's asset; other than the settlement asset (0), AMOUNT is in the token's atoms.",

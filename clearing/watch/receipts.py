@@ -12,6 +12,7 @@ Rules:
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from clearing.chain.structs import Checkpoint, Disagreement
 from clearing.chain.vault import VaultClient
@@ -98,7 +99,8 @@ def _step(name: str, work: Callable[[], str]) -> Step:
 def _entry(receipt: Receipt) -> str:
     time_us, outcomes = receipt.outcomes()
     kinds = ", ".join(dict.fromkeys(type(outcome).__name__ for outcome in outcomes)) or "no outcome"
-    return f"entry {receipt.index} at {time_us} us UTC: {kinds}"
+    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return f"entry {receipt.index} of {moment:%Y-%m-%d %H:%M:%S} UTC: {kinds}"
 
 
 def _inclusion(receipt: Receipt) -> str:
