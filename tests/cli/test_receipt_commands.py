@@ -25,10 +25,10 @@ pytestmark = pytest.mark.slow
 def kept(venue: Venue) -> Path:
     """The receipt of a sell order that a buy order has met; the fill is in the buyer's."""
     folder = venue.folder / "receipts"
-    venue.publish("60.00")  # a price is too old to trade on after some seconds
-    venue.flatten()
-    venue.publish("60.00")
+    for person in (venue.alice, venue.bob):
+        venue.ok("order", "cancel", "--all", who=person)
     for person, side in ((venue.alice, "sell"), (venue.bob, "buy")):
+        venue.publish("60.00")  # a price is too old to trade on after some seconds
         order = ("order", "place", "1", side, "2", "60.00", "--json")
         seq = venue.ok(*order, who=person, env={"NOVATE_RECEIPTS": str(folder)}).data["seq"]
     return folder / f"{seq}.tlog-proof"
