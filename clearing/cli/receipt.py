@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clearing.cli.auditing import log_statuses, source_of
-from clearing.cli.logs import read_policy
+from clearing.cli.logs import read_policy, statuses
 from clearing.cli.options import NUMBER, SEVERAL, json_option, rpc_option, vault_client, vault_option
-from clearing.cli.output import COULD_NOT_CHECK, DIVERGED, PROOF_INVALID, emit, fail, note, reports_errors
+from clearing.cli.output import COULD_NOT_CHECK, DIVERGED, PROOF_INVALID, emit, fail, reports_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from clearing.chain.vault import VaultClient
     from clearing.watch.receipts import Broken, Receipt
-    from journal.published import PublishedLog
+    from journal.published import Check, PublishedLog
+    from proofs.checkpoint import Checkpoint
     from proofs.policy import Policy
     from proofs.verify import Step
 
@@ -150,7 +151,7 @@ def _require_shown(found: "Receipt") -> None:
 @click.option("--vault", envvar="NOVATE_VAULT", help="Your vault, with --rpc.")
 @json_option
 @reports_errors
-@log_statuses
+@statuses
 def verify(
     file: Path,
     entry_file: Path | None,
@@ -165,15 +166,16 @@ def verify(
 
     Exit codes: 0 everything that was asked for holds, 3 the receipt is none, 4 something could not be asked,
     5 RECEIPT_VIOLATED: the published log denies what the operator signed; `novate receipt dispute` takes it on.
+    Of whom a receipt is, --key says, --rpc with --vault, or a --policy that names logs: without them it is 4.
     """
     found = read_file(file, entry_file)
     client = vault_client(rpc, vault) if rpc and vault else None
-    if key is None and client is None:
-        note("neither --key nor --rpc with --vault was given, so nothing says whose receipt this is")
-    done, broken = checked(found, key, client, policy_of(policy_file), log)
+    policy = policy_of(policy_file)
+    done, broken = checked(found, key, client, policy, log)
     data = {"seq": found.index, "ok": all(s.status != "failed" for s in done), "steps": plain(done)}
     emit(data, as_json, told(done))
     end(done, broken)
+    require_signer(key, client, policy)
 
 
 def read_file(file: Path, entry_file: Path | None) -> "Receipt":
@@ -200,28 +202,62 @@ def checked(
     found: "Receipt", key: str | None, client: "VaultClient | None", policy: "Policy | None", log: str | None
 ) -> "tuple[list[Step], Broken | None]":
     from clearing.watch.receipts import Broken, against, steps
+    from proofs.errors import ProofError
     from proofs.verify import Step
 
     done = steps(found, key, client, policy)
     if any(step.status == "failed" for step in done):
         return done, None
-    if log is None:
-        return [*done, Step("published", "skipped", "no --log was given")], None
-    with _published(log, key) as opened:
+    check = _trusted(key, client, policy)
+    if log is None or check is None:
+        why = "no --log was given" if log is None else "nothing says whose log that is"
+        return [*done, Step("published", "skipped", why)], None
+    with _published(log, check) as opened:
+        try:
+            opened.checkpoint()
+        except ProofError as error:
+            # Anybody can write a log that contradicts a receipt: only one that the operator signed is its doing.
+            text = f"{log} is not shown to be this operator's log, and says nothing about the receipt: {error.message}"
+            fail("LOG_UNSIGNED", text, COULD_NOT_CHECK)
         result = against(found, opened)
     if isinstance(result, Broken):
         return [*done, Step("published", "failed", result.reason)], result
     return [*done, Step("published", "ok", result)], None
 
 
+def _trusted(key: str | None, client: "VaultClient | None", policy: "Policy | None") -> "Check | None":
+    """What tells the operator's notes from anybody's; None when nothing was given that could."""
+    from clearing.watch.receipts import signed_for
+    from journal.published import signed_by, unsigned
+
+    if key is not None:
+        return signed_by(key)
+    if client is not None:
+        return signed_for(client)
+    if policy is None or not policy.logs:
+        return None
+
+    def check(text: str) -> "Checkpoint":
+        policy.check(text)
+        return unsigned(text)
+
+    return check
+
+
+def require_signer(key: str | None, client: "VaultClient | None", policy: "Policy | None") -> None:
+    """End the command when nothing was given that says who signed."""
+    if _trusted(key, client, policy) is None:
+        text = "nothing says whose log this is; give --key, --rpc with --vault, or a --policy that names logs"
+        fail("SIGNER_UNKNOWN", text, COULD_NOT_CHECK)
+
+
 @contextmanager
-def _published(log: str, key: str | None) -> "Iterator[PublishedLog]":
-    """The published log at its newest checkpoint; without a key its signature is the contract's to check."""
+def _published(log: str, check: "Check") -> "Iterator[PublishedLog]":
+    """The published log, with a check of its notes."""
     from clearing.client.tlog import LogFetch
     from journal.folder import directory
-    from journal.published import PublishedLog, signed_by, unsigned
+    from journal.published import PublishedLog
 
-    check = signed_by(key) if key is not None else unsigned
     if "://" not in log:
         if not Path(log).is_dir():
             raise click.UsageError(f"there is no directory {log}; give a published log or its URL")
@@ -264,7 +300,7 @@ def end(done: "list[Step]", broken: "Broken | None") -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence as JSON.")
 @json_option
 @reports_errors
-@log_statuses
+@statuses
 def dispute(
     file: Path,
     entry_file: Path | None,

@@ -10,9 +10,9 @@ Rules:
   published is none yet: the vault is asked to have it shown, and its silence is.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from clearing.chain.structs import Checkpoint, Disagreement
 from clearing.chain.vault import VaultClient
@@ -20,7 +20,7 @@ from clearing.chain.wallet import checkpoint_digest, recover
 from clearing.model.codec import decode_entry
 from clearing.model.errors import NovateError
 from clearing.model.outcomes import Outcome
-from journal.published import PublishedLog, unsigned
+from journal.published import Check, PublishedLog, unsigned
 from proofs import checkpoint as notes
 from proofs import tlogproof
 from proofs.errors import CheckpointError, ProofError
@@ -99,8 +99,9 @@ def _step(name: str, work: Callable[[], str]) -> Step:
 def _entry(receipt: Receipt) -> str:
     time_us, outcomes = receipt.outcomes()
     kinds = ", ".join(dict.fromkeys(type(outcome).__name__ for outcome in outcomes)) or "no outcome"
-    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    return f"entry {receipt.index} of {moment:%Y-%m-%d %H:%M:%S} UTC: {kinds}"
+    # Not by datetime, which ends at the year 9999: a false receipt may be of any.
+    moment = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(time_us // 1_000_000))
+    return f"entry {receipt.index} of {moment}: {kinds}"
 
 
 def _inclusion(receipt: Receipt) -> str:
@@ -143,6 +144,16 @@ def signed_checkpoint(note: str, vault: VaultClient) -> tuple[bytes, bytes]:
     raise CheckpointError("it has no signature that this vault takes as the operator's; is it the right vault?")
 
 
+def signed_for(vault: VaultClient) -> Check:
+    """A check of notes that takes those whose EIP-712 signature binds the vault's operator."""
+
+    def check(note: str) -> notes.Checkpoint:
+        signed_checkpoint(note, vault)
+        return unsigned(note)
+
+    return check
+
+
 # --- what the published log makes of it ---
 
 
@@ -159,6 +170,7 @@ class Broken:
 def against(receipt: Receipt, log: PublishedLog) -> Broken | str:
     """Whether the log keeps the receipt: how it breaks it, or in words how it keeps it.
 
+    What breaks it is the operator's doing only if the log's own check holds its note for the operator's.
     Raises `NovateError` LOG_BEHIND when the log is too short to tell, and what the log raises.
     """
     tip, theirs = receipt.tip, log.tip or log.checkpoint()

@@ -13,13 +13,24 @@ from clearing.chain.errors import ChainError
 from clearing.chain.wallet import Wallet
 from clearing.model.errors import NovateError
 from clearing.service.node import Node
-from clearing.watch.receipts import Broken, Receipt, against, challenge, equivocation, read_receipt, steps
+from clearing.watch.receipts import (
+    Broken,
+    Receipt,
+    against,
+    challenge,
+    equivocation,
+    read_receipt,
+    signed_checkpoint,
+    signed_for,
+    steps,
+)
 from journal import Store
 from journal.folder import directory
 from journal.published import PublishedLog, unsigned
 from journal.replay import entries
 from journal.tiles import publish
-from proofs.checkpoint import ED25519, verifier_key
+from proofs.checkpoint import ED25519, sign, verifier_key
+from proofs.errors import CheckpointError
 from proofs.verify import FAILED, OK, SKIPPED
 from tests.nodes import ChainNode, start_node
 from tests.service.chains import DEADLINE_S, Deployed, deploy_place, deploy_venue, take_in, trade
@@ -151,3 +162,38 @@ def test_a_foreign_log_is_none_of_ours(node: Node, tmp_path: Path) -> None:
     other = replace(found, note=found.note.replace(found.tip.origin, "elsewhere.example/00/journal"))
     with pytest.raises(NovateError, match="LOG_FOREIGN"):
         against(other, log_of(node, tmp_path, honest(node)))
+
+
+def test_every_single_bit_flip_of_the_contracts_line_is_refused(node: Node, deployed: Deployed) -> None:
+    """The signature that a vault takes: no bit of the line, nor of the size and root that it signs, may differ."""
+    note = receipt_of(node, SEQ).note
+    origin, _, rest = note.partition("\n")
+    signed, ed25519, contract = rest.partition("\n\n")[0], *note[:-1].split("\n")[-2:]
+    data, accepted = note.encode(), []
+    spans = [len(origin.encode()) + 1, data.index(contract.encode())]
+    bits = range(8 * spans[0], 8 * (spans[0] + len(signed))), range(8 * spans[1], 8 * len(data))
+    assert ed25519 != contract and len(bits[1]) > 1_000
+    for bit in (bit for part in bits for bit in part):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        try:
+            signed_checkpoint(flipped.decode(), deployed.vault)
+        except (CheckpointError, UnicodeDecodeError):
+            continue
+        accepted.append(bit)
+    assert accepted == []
+
+
+def test_a_strangers_log_is_not_the_operators(node: Node, deployed: Deployed, tmp_path: Path) -> None:
+    """Under the vault's own check, a log that contradicts the receipt must bear a signature that binds the operator."""
+    data = honest(node)
+    data[SEQ] = data[SEQ] + b"!"
+    theirs = log_of(node, tmp_path, data)
+    check, fetch = signed_for(deployed.vault), directory(tmp_path / "log")
+    assert isinstance(against(receipt_of(node, SEQ), PublishedLog(fetch, check)), Broken)
+    tip = theirs.checkpoint()
+    forged = sign(tip, b"\x02" * 32) + theirs.note[:-1].split("\n")[-1].replace(" ", " AAAA", 2) + "\n"
+    for note in (sign(tip, b"\x02" * 32), forged):
+        (tmp_path / "log" / "checkpoint").write_text(note)
+        with pytest.raises(CheckpointError):
+            PublishedLog(fetch, check).checkpoint()
