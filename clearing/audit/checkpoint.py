@@ -16,11 +16,14 @@ from clearing.model.commands import Genesis
 from clearing.model.errors import NovateError
 from proofs import checkpoint as notes
 from proofs.errors import ProofError
+from proofs.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointResult:
-    """A note as it was checked. `witnesses`: names that satisfy the policy; `policy`: whether one was given."""
+    """A note as it was checked. `witnesses`: names that satisfy the policy; `policy`: whether one was given;
+    `compared`: whether the log reached the note's size, so that there was a root to compare its own with; `signed`:
+    whether the operator's key was known and signed it."""
 
     origin: str
     size: int
@@ -28,6 +31,12 @@ class CheckpointResult:
     policy: bool
     witnesses: tuple[str, ...]
     findings: tuple[Finding, ...]
+    compared: bool = True
+    signed: bool = True
+
+    @property
+    def ok(self) -> bool:
+        return self.compared and self.signed and not self.findings
 
 
 def size_of(note: str) -> int:
@@ -50,7 +59,7 @@ def check_note(note: str, genesis: Genesis, report: ReplayReport, policy: str | 
         tip = notes.parse(note).checkpoint
     except ProofError as error:
         found.append(Finding("CHECKPOINT_DIFFERS", 0, f"the checkpoint is no signed note: {error}", -1))
-        return CheckpointResult(origin, 0, b"", policy is not None, witnesses, tuple(found))
+        return CheckpointResult(origin, 0, b"", policy is not None, witnesses, tuple(found), False, False)
     mark = report.marks.get(tip.size)
     if mark is None:
         if report.ok:
@@ -66,20 +75,32 @@ def check_note(note: str, genesis: Genesis, report: ReplayReport, policy: str | 
         except ProofError as error:
             text = f"the checkpoint is not signed by the operator's key at {tip.size} entries: {error}"
             found.append(Finding("CHECKPOINT_UNSIGNED", 0, text, -1))
-    return CheckpointResult(origin, tip.size, tip.root, policy is not None, witnesses, tuple(found))
+    compared = mark is not None
+    return CheckpointResult(origin, tip.size, tip.root, policy is not None, witnesses, tuple(found), compared, compared)
+
+
+def check_policy(note: str, policy: str | None) -> CheckpointResult:
+    """The note of a log whose entries cannot be read, which stands at it: its root is the log's already, and whose key
+    must have signed it only a policy with a line for the log says. Raises `NovateError` POLICY_INVALID."""
+    found: list[Finding] = []
+    tip = notes.parse(note).checkpoint
+    witnesses = _witnesses(note, policy, found)
+    signed = policy is not None and bool(_policy(policy).logs)
+    return CheckpointResult(tip.origin, tip.size, tip.root, policy is not None, witnesses, tuple(found), True, signed)
+
+
+def _policy(text: str) -> Policy:
+    try:
+        return Policy.parse(text)
+    except ProofError as error:
+        raise NovateError("POLICY_INVALID", f"the policy is none: {error}") from None
 
 
 def _witnesses(note: str, policy: str | None, found: list[Finding]) -> tuple[str, ...]:
     if policy is None:
         return ()
-    from proofs.policy import Policy
-
     try:
-        chosen = Policy.parse(policy)
-    except ProofError as error:
-        raise NovateError("POLICY_INVALID", f"the policy is none: {error}") from None
-    try:
-        return tuple(sorted(str(name) for name in chosen.check(note)))
+        return _policy(policy).check(note)
     except ProofError as error:
         found.append(Finding("POLICY_UNSATISFIED", 0, str(error), -1))
         return ()

@@ -17,15 +17,15 @@ from typing import Final
 import msgspec
 
 from clearing.audit.checks import Checked, Checker, Inline, Threads
-from clearing.audit.compact import CompactRange, of_leaves
 from clearing.audit.divergence import Divergence, compare_outcomes
+from clearing.audit.pieces.compact import CompactRange, of_leaves
 from clearing.audit.rounds import build_headers, last_hashes
 from clearing.core.reducer import Reducer
 from clearing.core.state import State
 from clearing.model.codec import decode_any_envelope, decode_entry, decode_envelope, encode_entry
-from clearing.model.commands import Body, CloseEpoch, Envelope, Genesis, OperatorBatch
+from clearing.model.commands import Body, CloseEpoch, ConsumeInbox, Envelope, Genesis, OperatorBatch
 from clearing.model.errors import NovateError, Refused
-from clearing.model.outcomes import EpochClosed, Outcome
+from clearing.model.outcomes import EpochClosed, Outcome, Rejected
 from proofs.header import Header
 
 __all__ = ["CHUNK", "Divergence", "ReplayReport", "ReplayedEpoch", "Replayer", "compare_outcomes", "replay"]
@@ -33,6 +33,7 @@ __all__ = ["CHUNK", "Divergence", "ReplayReport", "ReplayedEpoch", "Replayer", "
 # A chunk has so many entries, or the first that bring it to so many bytes.
 CHUNK: Final = 2_000
 CHUNK_BYTES: Final = 2 << 20
+NO_LEAD: Final = (-1, -(1 << 63))
 
 
 class _Skim(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -66,8 +67,9 @@ class ReplayReport:
 
     `state` is the final state (None when not even a genesis was read). A replay that began at a snapshot compared
     entries from `first` on, which the epoch `first_epoch` closed (0 and 0: from genesis). `marks`: per size that was
-    asked for the log's root there and the operator's key then (33 bytes). `notes`: what did not go as planned and
-    changes nothing.
+    asked for the log's root there and the operator's key then (33 bytes). `lead`: of the entries that take in messages
+    of a vault, the one that is furthest before its message's block, and by how many microseconds (negative: after it).
+    `notes`: what did not go as planned and changes nothing.
     """
 
     entries: int = 0
@@ -79,6 +81,7 @@ class ReplayReport:
     first: int = 0
     first_epoch: int = 0
     marks: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    lead: tuple[int, int] = NO_LEAD
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -143,6 +146,7 @@ class Replayer:
         self.size = size
         self.epochs: list[ReplayedEpoch] = []
         self.marks: dict[int, tuple[bytes, bytes]] = {}
+        self.lead = NO_LEAD
         self._wanted = frozenset(marks)
         self._prev_hashes = tuple(prev_hashes)
         self._root_at = root_at
@@ -182,11 +186,22 @@ class Replayer:
         if self.size in self._wanted:
             self._mark(reducer)
         body = item.body
-        if type(body) is OperatorBatch and type(body.commands[0]) is CloseEpoch:
-            self._close(reducer, item, outcomes)
+        if type(body) is OperatorBatch:
+            if type(body.commands[0]) is CloseEpoch:
+                self._close(reducer, item, outcomes)
+            else:
+                self._look_at_times(item.seq, item.time_us, body, outcomes)
 
     def _mark(self, reducer: Reducer) -> None:
         self.marks[self.size] = self.root(), reducer.state.operator_key
+
+    def _look_at_times(self, seq: int, time_us: int, body: OperatorBatch, outcomes: list[Outcome]) -> None:
+        for index, command in enumerate(body.commands):
+            if type(command) is ConsumeInbox:
+                lead_us = command.l1_time * 1_000_000 - time_us
+                refused = any(type(outcome) is Rejected and outcome.index == index for outcome in outcomes)
+                if lead_us > self.lead[1] and not refused:
+                    self.lead = seq, lead_us
 
     def flush(self) -> None:
         """Fold the leaves of a chunk, so that none are kept."""
@@ -319,6 +334,6 @@ def replay(
         if own is not None:
             own.close()
     report.size, report.root = worker.size, worker.root()
-    report.epochs, report.marks = worker.epochs, worker.marks
+    report.epochs, report.marks, report.lead = worker.epochs, worker.marks, worker.lead
     report.state = worker.reducer.state if worker.reducer is not None else None
     return report

@@ -6,6 +6,7 @@ Rules:
   the process that reads. Nothing that a source says is believed because it said so: blocks, tiles and bundles are
   checked against their hashes, and every entry is replayed.
 - `pieces` False: the source is read once, from its beginning, in one go.
+- A private log without its key, or a copy of tiles alone, has roots and no entries: it is not `readable`.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from clearing.audit.compact import CompactRange, of_prefix
+from clearing.audit.pieces.compact import CompactRange, of_prefix
 from clearing.model.codec import decode_any_envelope, decode_entry
 from clearing.model.commands import Genesis
 from clearing.model.errors import NovateError, Refused
@@ -36,6 +37,10 @@ class Source(Protocol):
         ...
 
     def note(self) -> str: ...
+
+    def readable(self) -> bool:
+        """Whether entries can be read at all."""
+        ...
 
     def entries(self, first: int = 0, stop: int | None = None) -> Entries:
         """(seq, entry bytes) from `first` up to `stop` (excluded; default: all there are)."""
@@ -61,6 +66,9 @@ class StoreSource:
     def note(self) -> str:
         return self.text
 
+    def readable(self) -> bool:
+        return True
+
     def entries(self, first: int = 0, stop: int | None = None) -> Entries:
         with Store.open(self.path, read_only=True) as store:
             for seq, data in stored(store, first):
@@ -73,28 +81,49 @@ class StoreSource:
             return store.inclusion(index, size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogSource:
-    """A published log. `opened` makes a reader of it, standing at the checkpoint to audit, in whatever process asks."""
+    """A published log. `opened` makes a reader of it, standing at the checkpoint to audit, in whatever process asks;
+    it is called once per process."""
 
     opened: Callable[[], PublishedLog]
     pieces: bool = True
+    _log: PublishedLog | None = None
+
+    def log(self) -> PublishedLog:
+        """This process's reader."""
+        if self._log is None:
+            self._log = self.opened()
+        return self._log
+
+    def __getstate__(self) -> tuple[Callable[[], PublishedLog], bool]:
+        return self.opened, self.pieces
+
+    def __setstate__(self, state: tuple[Callable[[], PublishedLog], bool]) -> None:
+        self.opened, self.pieces = state
+        self._log = None
 
     def size(self) -> int:
-        return self.opened().size
+        return self.log().size
 
     def note(self) -> str:
-        log = self.opened()
-        log.size  # noqa: B018 - fetches the checkpoint
-        return log.note
+        self.log().size  # noqa: B018 - fetches the checkpoint
+        return self.log().note
+
+    def readable(self) -> bool:
+        return self.log().readable
 
     def entries(self, first: int = 0, stop: int | None = None) -> Entries:
-        log = self.opened()
+        log = self.log()
         end = log.size if stop is None else min(stop, log.size)
         yield from enumerate(log.entries(first, end), first)
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
-        return self.opened().tree().inclusion(index, size)
+        return self.log().tree().inclusion(index, size)
+
+    def root(self, size: int) -> bytes:
+        """The log's root over its first `size` entries, from checked tiles: no entry is needed for it."""
+        return self.log().tree().root(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +140,9 @@ class StreamSource:
 
     def note(self) -> str:
         return self.text
+
+    def readable(self) -> bool:
+        return True
 
     def entries(self, first: int = 0, stop: int | None = None) -> Entries:
         for seq, data in self.read():

@@ -29,6 +29,7 @@ def summary(audit: Audit, command: Sequence[str]) -> dict[str, Any]:
     report, genesis = audit.report, audit.genesis
     return {
         "ok": audit.ok,
+        "verdict": audit.verdict,
         "version": version(),
         "rules_version": genesis.rules_version if genesis is not None else None,
         "deployment": hexed(genesis.deployment) if genesis is not None else None,
@@ -37,13 +38,24 @@ def summary(audit: Audit, command: Sequence[str]) -> dict[str, Any]:
         "first": report.first,
         "from_epoch": report.first_epoch,
         "entries": report.entries,
-        "size": report.size,
-        "root": hexed(report.root),
+        "size": audit.size,
+        "root": hexed(audit.root),
+        "replayed": audit.replayed,
         "epochs": len(report.epochs),
         "signatures_checked": audit.signatures,
         "chain_compared": bool(audit.vaults) and report.ok,
         "vaults": len(genesis.vaults) if genesis is not None else 0,
         "vaults_compared": len(audit.vaults),
+        "vault_table": [
+            {
+                "vault": vault.number,
+                "chain_id": vault.chain_id,
+                "address": hexed(vault.address),
+                "head_block": vault.head,
+                "epochs": len(vault.posted),
+            }
+            for vault in audit.vaults
+        ],
         "parameters": [{"epoch": epoch, "hash": hexed(digest)} for epoch, digest in audit.parameters()],
         "divergence": str(report.divergence) if report.divergence is not None else None,
         "divergence_detail": _divergence(report.divergence),
@@ -53,6 +65,7 @@ def summary(audit: Audit, command: Sequence[str]) -> dict[str, Any]:
         ],
         "checkpoint": _checkpoint(audit),
         "money": _money(audit),
+        "balances": _balances(audit),
         "times": _times(audit),
         "unchecked": audit.unchecked,
         "behind": audit.behind,
@@ -84,12 +97,13 @@ def _checkpoint(audit: Audit) -> dict[str, Any] | None:
         "root": hexed(found.root),
         "policy": found.policy,
         "witnesses": list(found.witnesses),
-        "ok": not found.findings,
+        "compared": found.compared,
+        "signed": found.signed,
+        "ok": found.ok,
     }
 
 
 def _money(audit: Audit) -> list[dict[str, Any]]:
-    promised = {v.number: audit.report.epochs[-1].outcome.vaults[v.number] for v in audit.vaults if audit.report.epochs}
     return [
         {
             "vault": vault.number,
@@ -100,11 +114,28 @@ def _money(audit: Audit) -> list[dict[str, Any]]:
             "holdings_atoms": str(row.holdings),
             "float_atoms": str(row.float_atoms),
             "tokens_atoms": str(row.tokens),
-            "promised_atoms": str(promised[vault.number].exit_sums[row.asset]) if vault.number in promised else "0",
+            "promised_atoms": str(row.promised),
             "ok": row.adds_up and row.covered,
         }
         for vault in audit.vaults
         for row in vault.money
+    ]
+
+
+def _balances(audit: Audit) -> list[dict[str, Any]]:
+    return [
+        {
+            "vault": vault.number,
+            "epoch": row.epoch,
+            "asset": row.asset,
+            "consumed_atoms": str(row.consumed),
+            "promised_atoms": str(row.promised),
+            "paid_out_atoms": str(row.paid_out),
+            "held_atoms": str(row.held),
+            "ok": row.ok,
+        }
+        for vault in audit.vaults
+        for row in vault.balances
     ]
 
 
@@ -127,6 +158,7 @@ def _times(audit: Audit) -> list[dict[str, Any]]:
 def _epoch(audit: Audit, epoch: ReplayedEpoch) -> dict[str, Any]:
     """One epoch: what replay gave, and per vault whether that is what was posted (None: not posted, or not asked)."""
     known = {vault.number: vault for vault in audit.vaults}
+    known_start = not audit.report.first_epoch or bool(known)  # headers name those before them
     rows = []
     for number, part in enumerate(epoch.outcome.vaults):
         header = epoch.headers[number]
@@ -138,7 +170,7 @@ def _epoch(audit: Audit, epoch: ReplayedEpoch) -> dict[str, Any]:
                 "exit_root": hexed(part.exit_root),
                 "exit_sums": [str(amount) for amount in part.exit_sums],
                 "inbox_count": part.inbox_count,
-                "header_hash": hexed(header.hash()) if header is not None else None,
+                "header_hash": hexed(header.hash()) if header is not None and known_start else None,
                 "posted": posted == header.hash() if posted is not None and header is not None else None,
             }
         )

@@ -18,6 +18,7 @@ from clearing.chain.structs import (
     EpochEvent,
     FaultEvent,
     InboxEvent,
+    Payment,
     VetoEvent,
 )
 from proofs.inbox import InboxMessage
@@ -127,12 +128,19 @@ class VaultScans(VaultReads):
             for log, f in self._logs("VetoOpened", from_block, to_block)
         ]
 
+    def payments(self, from_block: int = 0, to_block: int | None = None) -> list[Payment]:
+        """What claims, escapes and refunds took out of the holdings."""
+        return [
+            Payment(fields["asset"], fields["amount"], log.block_number)
+            for event in ("Claimed", "Escaped", "Refunded")
+            for log, fields in self._logs(event, from_block, to_block)
+        ]
+
     def paid_out(self, from_block: int = 0, to_block: int | None = None) -> dict[int, int]:
         """Atoms by asset that claims, escapes and refunds took out of the holdings."""
         found: dict[int, int] = {}
-        for event in ("Claimed", "Escaped", "Refunded"):
-            for _, fields in self._logs(event, from_block, to_block):
-                found[fields["asset"]] = found.get(fields["asset"], 0) + fields["amount"]
+        for payment in self.payments(from_block, to_block):
+            found[payment.asset] = found.get(payment.asset, 0) + payment.amount
         return found
 
     def frozen_since(self, block: int) -> bool:

@@ -31,6 +31,14 @@ class InboxEvent(NamedTuple):
     block_number: int
 
 
+class Payment(NamedTuple):
+    """What a claim, an escape or a refund took out of the holdings (atoms), and the block it stands in."""
+
+    asset: int
+    amount: int
+    block_number: int
+
+
 class EpochEvent(NamedTuple):
     """A posted header: its bytes and the transaction that posted it."""
 

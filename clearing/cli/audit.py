@@ -13,7 +13,7 @@ from clearing.cli.options import SEVERAL, json_option, vault_client
 from clearing.cli.output import ERROR, emit, fail, reports_errors
 
 if TYPE_CHECKING:
-    from clearing.audit.ranges import Plan
+    from clearing.audit.pieces.ranges import Plan
     from clearing.audit.replay import ReplayedEpoch
     from clearing.audit.verdict import Audit, Request
     from clearing.core.reducer import Reducer
@@ -111,6 +111,9 @@ def run_command(
 
     Exit codes: 0 everything that was checked agrees (the last lines say what was not checked), 3 the published log's
     bytes do not hold, 4 something could not be read, 5 a difference: the first entry, its fields, both sides.
+
+    Of a private log without its key, or of tiles alone, the posted journal roots, the posted sums against the money
+    and the times are checked, and nothing else; that is said, and the exit code is 4.
     """
     if not rpcs or not vaults:
         raise click.UsageError("give --rpc and --vault, once per vault; `audit replay` looks at the journal alone")
@@ -127,7 +130,7 @@ def run_command(
         True,
         tolerance_s,
     )
-    tell(_audited(request), len(rpcs), as_json, reports)
+    tell(_audited(request), as_json, reports)
 
 
 @audit.command("replay")
@@ -138,6 +141,7 @@ def run_command(
 @_from_option
 @_snapshots_option
 @_keep_option
+@_private_option
 @_jobs_option
 @_signatures_option
 @_report_option
@@ -152,6 +156,7 @@ def replay_command(
     epoch: int,
     snapshots: Path | None,
     keep_every: int | None,
+    private: Path | None,
     jobs: int | None,
     no_signatures: bool,
     reports: tuple[Path, ...],
@@ -165,10 +170,10 @@ def replay_command(
     from clearing.audit.verdict import Request
 
     pairs = _pairs(rpcs, vaults)
-    source = source_of(journal, api)
+    source = source_of(journal, api, private)
     plan = _plan(jobs, no_signatures, snapshots_of(journal, snapshots), _hook(snapshots, keep_every))
     clients = [vault_client(rpc, vault) for rpc, vault in pairs]
-    tell(_audited(Request(source, clients, plan, epoch=epoch, times=False)), len(rpcs), as_json, reports)
+    tell(_audited(Request(source, clients, plan, epoch=epoch, times=False)), as_json, reports)
 
 
 def _pairs(rpcs: tuple[str, ...], vaults: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -182,7 +187,7 @@ def _hook(snapshots: Path | None, keep_every: int | None) -> "Callable[[Reducer,
         return None
     if snapshots is None:
         raise click.UsageError("--keep needs --snapshots, the folder to keep them in")
-    from clearing.audit.starts import keeper
+    from clearing.audit.pieces.starts import keeper
 
     return keeper(snapshots, keep_every)
 
@@ -195,16 +200,16 @@ def _plan(
 ) -> "Plan":
     import os
 
-    from clearing.audit.ranges import Plan
+    from clearing.audit.pieces.ranges import Plan
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Plan(jobs or cores, not no_signatures, snapshots, on_epoch=hook)
 
 
 def _audited(request: "Request") -> "Audit":
-    from clearing.audit.verdict import audit as run
+    from clearing.audit.run import audit as run
 
-    progress = Progress(request.source.size())
+    progress = Progress()
     try:
         return run(request, progress)
     finally:

@@ -53,9 +53,12 @@ def explain_command(
     from clearing.audit.explain import explain
 
     source = source_of(journal, api, private)
-    progress = Progress(source.size())
+    progress, size = Progress(), source.size()
     try:
-        found = explain(source.entries(), account, epoch, check_signatures=not no_signatures, on_progress=progress)
+        found = explain(
+            source.entries(), account, epoch, check_signatures=not no_signatures,
+            on_progress=lambda count: progress(count, size),
+        )  # fmt: skip
     finally:
         progress.done()
     written = _write_proofs(source, found, proofs) if proofs is not None else 0
@@ -147,7 +150,7 @@ def _lines(found: "Explanation") -> list[str]:
     lines.append(f"{'entry':>9}  {'time':23}  {'change':>20}  {'cash after':>20}  what")
     for event in found.events:
         more = "".join(f"; {amount:+,} atoms of lane {lane}" for lane, amount in event.holdings)
-        acks = "".join(f"; claimable from lane {lane}: +{amount:,}" for lane, amount in event.acks)
+        acks = "".join(f"; claimable: +{amount:,}" for _, amount in event.acks)
         lines.append(
             f"{event.seq:>9,}  {moment(event.time_us):23}  {event.cash:>+20,}  {event.after:>20,}  "
             f"{event.kind.lower()}: {event.text}{more}{acks}"

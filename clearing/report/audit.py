@@ -28,7 +28,12 @@ def verdict(found: dict[str, Any]) -> str:
     if found["divergence"]:
         return f"diverges at entry {found['divergence_detail']['seq']}"
     if found["findings"]:
-        return f"{len(found['findings'])} disagreements"
+        count = len(found["findings"])
+        return f"{count} disagreement{'s' * (count > 1)}"
+    if not found["replayed"]:
+        return "no verdict: the entries could not be read"
+    if found["behind"]:
+        return "no verdict: entries that were posted are missing"
     return "everything that was checked agrees"
 
 
@@ -38,20 +43,30 @@ def _pairs(rows: list[tuple[str, str]]) -> Table:
 
 def _verdict(found: dict[str, Any]) -> Section:
     first = f"{found['first']:,}" if found["first"] else "genesis"
+    signatures = "checked" if found["signatures_checked"] else "not checked"
     rows = [
         ("verdict", verdict(found)),
-        ("entries replayed", f"{found['entries']:,} from {first} on"),
+        ("entries replayed", f"{found['entries']:,} from {first} on" if found["replayed"] else "none"),
         ("epochs", f"{found['epochs']:,}"),
-        ("signatures of commands and oracle", "checked" if found["signatures_checked"] else "not checked"),
-        ("vaults compared", f"{found['vaults_compared']} of {found['vaults']}"),
-        ("log root", found["root"]),
+        ("signatures of commands and oracle", signatures),
+        ("vaults compared", f"{found['vaults_compared']} of {found['vaults'] or 'an unknown number'}"),
+        ("log", f"{found['size']:,} entries, root {found['root']}"),
     ]
     note = found["checkpoint"]
     if note is not None:
-        rows.append(("signed checkpoint", f"{note['size']:,} entries, {'holds' if note['ok'] else 'does not hold'}"))
-        rows.append(("witnesses", ", ".join(note["witnesses"]) or "none asked for"))
+        rows.append(("signed checkpoint", f"{note['size']:,} entries, {_held(note)}"))
+        none = "none that satisfy the policy" if note["policy"] else "none asked for"
+        rows.append(("witnesses", ", ".join(note["witnesses"]) or none))
     unchecked = Table("Not checked", ("what",), tuple((text,) for text in found["unchecked"]))
     return Section("Verdict", "", (_pairs(rows), unchecked))
+
+
+def _held(note: dict[str, Any]) -> str:
+    if not note["compared"]:
+        return "not compared"
+    if note["ok"]:
+        return "holds"
+    return "its root is the log's; whose key signed it was not checked" if not note["signed"] else "does not hold"
 
 
 def _divergence(found: dict[str, Any]) -> list[Section]:
@@ -83,6 +98,10 @@ def _basis(found: dict[str, Any]) -> Section:
         ("rules", str(found["rules_version"])),
         ("deployment", found["deployment"] or "unknown"),
     ]
+    rows += [
+        (f"vault {row['vault']}", f"{row['address']} on chain {row['chain_id']}, read at block {row['head_block']:,}")
+        for row in found["vault_table"]
+    ]
     params = tuple((str(row["epoch"] or "genesis"), row["hash"]) for row in found["parameters"])
     notes = Table("Notes", ("what",), tuple((text,) for text in found["notes"]))
     return Section(
@@ -110,10 +129,32 @@ def _money(found: dict[str, Any]) -> list[Section]:
         "adds up",
     )
     text = (
-        "Atoms. Deposited less paid out is what the vault holds; the tokens are there; promised is what the last "
-        "epoch's leaves say, paid out or not, and no more than was deposited."
+        "Atoms. Deposited less paid out is what the vault holds; the tokens are there; promised is what the leaves of "
+        "the last posted epoch say, paid out or not."
     )
-    return [Section("Money", text, (Table("", heads, rows),))]
+    return [Section("Money now", text, (Table("", heads, rows),)), *_balances(found)]
+
+
+def _balances(found: dict[str, Any]) -> list[Section]:
+    names = ("consumed", "promised", "paid_out", "held")
+    kept = [row for row in found["balances"] if not row["ok"]] + found["balances"][-_EPOCHS_SHOWN:]
+    rows = tuple(
+        (
+            str(row["epoch"]),
+            f"{row['vault']}/{row['asset']}",
+            *(f"{int(row[name + '_atoms']):,}" for name in names),
+            _yes(row["ok"]),
+        )
+        for row in kept
+    )
+    heads = ("epoch", "vault/asset", "deposits consumed", "promised", "paid out by then", "held then", "covered")
+    text = (
+        "Atoms, at the block that posted each epoch. No epoch may promise more than the deposits it consumed, nor owe "
+        "more, beyond what was paid out, than the vault held."
+    )
+    if len(found["balances"]) > _EPOCHS_SHOWN:
+        text += " The last rows, and those that are not covered; the JSON report has them all."
+    return [Section("Money at every epoch", text, (Table("", heads, rows),))] if rows else []
 
 
 def _epochs(found: dict[str, Any]) -> list[Section]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from clearing.audit.explain import Explanation, explain
-from clearing.audit.wording import KINDS
+from clearing.audit.explain import KINDS, Explanation, explain
 from clearing.model import ids
 from clearing.model import outcomes as o
 from clearing.model.errors import NovateError

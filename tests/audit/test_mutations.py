@@ -16,6 +16,7 @@ from clearing.audit.source import StoreSource
 from clearing.model import commands as c
 from clearing.model import outcomes as o
 from clearing.model.codec import decode_any_envelope, decode_entry, encode, encode_entry
+from clearing.model.errors import NovateError
 from clearing.model.signature import sign
 from journal import Store
 from journal.fsck import fsck
@@ -82,14 +83,29 @@ def somewhere(told: Story, seed: int, *label: str, least: int = 1) -> tuple[rand
 
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_flipped_bit_is_caught_in_its_entry(name: str, seed: int) -> None:
-    """Any bit of any entry, whatever it belongs to."""
+def test_one_flipped_byte_is_caught_in_its_entry(name: str, seed: int) -> None:
+    """Any byte of any entry, whatever it belongs to. Only a time that is still in order is nobody's but the operator's
+    word: it is caught where the next entry is older, or what was posted differs."""
     told = story(name)
     rng, seq = somewhere(told, seed, "flip", least=0)
     data = bytearray(told.entries[seq])
-    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    report = audited([*told.entries[:seq], bytes(data), *told.entries[seq + 1 :]])
-    assert report.divergence is not None and report.divergence.seq == seq
+    data[rng.randrange(len(data))] ^= rng.randrange(1, 256)
+    tampered = [*told.entries[:seq], bytes(data), *told.entries[seq + 1 :]]
+    how, at = caught(told, tampered)
+    if only_later(told.entries[seq], bytes(data)):
+        assert (how, at) == ("TIME", seq + 1) or (how == "HEADER" and at in within(told, seq))
+    else:
+        assert at == seq and how in ("ENCODING", "SEQUENCE", "ADMISSION", "SIGNATURE", "TIME", "OUTCOMES")
+
+
+def only_later(true: bytes, tampered: bytes) -> bool:
+    """Whether nothing differs but the time, and that is a later one."""
+    try:
+        one, other = decode_entry(true), decode_entry(tampered)
+    except NovateError:
+        return False
+    same = (one.seq, one.envelope, one.outcomes) == (other.seq, other.envelope, other.outcomes)
+    return same and other.time_us > one.time_us
 
 
 @pytest.mark.parametrize("name", PLACES)
@@ -119,7 +135,7 @@ def test_a_dropped_entry_is_caught_before_its_epoch_is_over(name: str, seed: int
 
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_repeated_entry_is_caught_as_the_second(name: str, seed: int) -> None:
+def test_a_duplicated_entry_is_caught_as_the_second(name: str, seed: int) -> None:
     """No nonce, oracle update, epoch or inbox message counts twice."""
     told = story(name)
     _, seq = somewhere(told, seed, "twice")
@@ -129,7 +145,7 @@ def test_a_repeated_entry_is_caught_as_the_second(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_two_swapped_entries_are_caught_before_their_epoch_is_over(name: str, seed: int) -> None:
+def test_reordered_entries_are_caught_before_their_epoch_is_over(name: str, seed: int) -> None:
     """Times stay where they were, so only the order of commands is another."""
     told = story(name)
     _, seq = somewhere(told, seed, "swap")
@@ -158,14 +174,16 @@ def test_a_changed_time_is_caught(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_forged_signature_is_caught_in_its_entry(name: str, seed: int) -> None:
-    """Noise in its place; and a true signature by a key that has no say."""
+    """Noise in its place; and a true signature by a key that has no say, or is of no kind that could have."""
     told = story(name)
     rng, seq = somewhere(told, seed, "forge")
     envelope, _ = decode_any_envelope(decode_entry(told.entries[seq]).envelope)
     noise = replace(envelope, signature=rng.randbytes(len(envelope.signature)))
     assert caught(told, changed(told, seq, envelope=encode(noise))) == ("SIGNATURE", seq)
     stranger = sign(told.bodies[seq], seed_of("a stranger"))
-    assert caught(told, changed(told, seq, envelope=stranger)) == ("ADMISSION", seq)
+    how, at = caught(told, changed(told, seq, envelope=stranger))
+    of_owner = isinstance(told.bodies[seq], c.OwnerAction)  # what only a wallet signs
+    assert (how, at) == ("SIGNATURE" if of_owner else "ADMISSION", seq)
 
 
 # --- what an operator might want ---
@@ -216,6 +234,20 @@ def test_a_changed_figure_is_named_with_both_values(kind: type, field: str) -> N
             assert f"{kind.__name__}.{field}" in line
             assert f"the journal says {true + 1}, replay {true}" in line
     assert found, f"no journal shows {kind.__name__}"
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("change", [1, -1])
+def test_an_altered_fill_price_is_caught(name: str, change: int) -> None:
+    """A tick more or less, in the first and last fills: the entry, the field, both prices; nothing else is named."""
+    told = story(name)
+    cases = every(told, o.TradeNovated, lambda x: replace(x, price_atoms=x.price_atoms + change))
+    for seq, tampered in cases[:3] + cases[3:][-1:]:
+        divergence = audited(tampered).divergence
+        assert divergence is not None and (divergence.what, divergence.seq) == ("OUTCOMES", seq)
+        true = next(x.price_atoms for x in told.outcomes[seq] if isinstance(x, o.TradeNovated))
+        (line,) = divergence.fields
+        assert line.endswith(f"TradeNovated.price_atoms: the journal says {true + change}, replay {true}")
 
 
 def test_another_adl_victim_is_caught() -> None:

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 
-from clearing.audit import ranges
 from clearing.audit.checks import Checker, Inline, Processes, Threads
-from clearing.audit.compact import CompactRange, of_leaves, of_prefix
-from clearing.audit.ranges import Plan, run
+from clearing.audit.pieces import ranges
+from clearing.audit.pieces.compact import CompactRange, of_leaves, of_prefix
+from clearing.audit.pieces.ranges import Plan, run
+from clearing.audit.pieces.starts import keeper, start_of_epoch
 from clearing.audit.replay import ReplayReport, replay
+from clearing.audit.run import audit
 from clearing.audit.source import StoreSource, StreamSource, genesis_in
-from clearing.audit.starts import keeper, start_of_epoch
-from clearing.audit.verdict import Request, audit
+from clearing.audit.verdict import Request
 from clearing.core.snapshot import dump
 from clearing.model import outcomes as o
 from clearing.model.codec import decode_entry, encode_entry

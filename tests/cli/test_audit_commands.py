@@ -5,8 +5,12 @@ directory and from a published log."""
 import json
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from clearing.cli.audit import audit
+from clearing.cli.auditing import Progress, reproduction
 from clearing.model.codec import decode_entry, encode_entry
 from clearing.model.outcomes import Deposited
 from journal import Store
@@ -30,6 +34,8 @@ def test_a_live_venue_is_audited_over_its_interface(venue: Venue) -> None:
         "novate audit run"
     )
     assert any("witnesses" in text for text in found["unchecked"])
+    for part in ("--api", "--rpc", "--vault", "--time-tolerance 1000000000"):  # the first three from the environment
+        assert part in found["reproduce"]
 
 
 @pytest.mark.slow
@@ -119,3 +125,39 @@ def test_what_is_missing_is_said() -> None:
     ):
         done = command_line("audit", *arguments)
         assert done.returncode == 2 and says in done.stderr, done.stderr
+
+
+def test_the_reproduction_has_no_secrets_and_what_the_environment_gave(tmp_path: Path) -> None:
+    """A report is for others: of an endpoint's URL its key is left out, of the command what changes no verdict."""
+    said: list[str] = []
+
+    @audit.command("said")
+    @click.option("--rpc", "rpcs", envvar="NOVATE_RPC", multiple=True)
+    @click.option("--policy", type=click.Path(path_type=Path))
+    @click.option("--no-signatures", is_flag=True)
+    @click.option("--json", "as_json", is_flag=True)
+    def said_command(**_: object) -> None:
+        said.append(" ".join(reproduction()))
+
+    try:
+        policy = str(tmp_path / "the policy")
+        for url in ("https://node.example/v3/0123456789abcdef0123456789abcdef", "https://me:pass@node.example"):
+            given = ("said", "--policy", policy, "--no-signatures", "--json")
+            CliRunner().invoke(audit, given, env={"NOVATE_RPC": url}, prog_name="novate audit", catch_exceptions=False)
+            words = f"novate audit said --rpc https://node.example/... --policy '{policy}' --no-signatures"
+            assert said.pop() == words
+        CliRunner().invoke(audit, ("said", "--rpc", "http://127.0.0.1:8545"), prog_name="novate audit")
+        assert said.pop() == "novate audit said --rpc http://127.0.0.1:8545"
+    finally:
+        audit.commands.pop("said")
+
+
+def test_progress_says_rate_and_time_to_go() -> None:
+    """In seconds, minutes, hours; without a known end only how far it is."""
+    now = [0.0]
+    progress = Progress(False, lambda: now[0])
+    now[0] = 10.0
+    assert progress.line(5_000, 50_000) == "replayed 5,000 of 50,000 entries, 500/s, 90 s to go"
+    assert progress.line(5_000, 600_000).endswith("500/s, 20 min to go")
+    assert progress.line(5_000, 100_000_000).endswith("500/s, 55.6 h to go")
+    assert progress.line(5_000, 0) == "replayed 5,000 entries, 500/s"

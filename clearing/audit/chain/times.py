@@ -12,6 +12,9 @@ Rules:
   Later than the deadline anyone could have frozen the vault, so a close that old is absurd.
 - Tolerance: 15 minutes by default. Proposers may shift a block's time by seconds, L2 sequencers by minutes; an honest
   operator's clock is off by less.
+- An entry that takes in messages of the vault's inbox cannot be older than their blocks, whose times the messages carry
+  (the rolling hash binds them).
+- Nothing can be later than both the chain's head and the auditor's own clock.
 - The named block must be on the chain with that hash: a header tells which fork its operator saw.
 """
 
@@ -19,11 +22,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from clearing.audit.chain.reading import Reading
 from clearing.audit.findings import Finding
 from clearing.audit.replay import ReplayReport
 from clearing.chain.errors import ChainError
-from clearing.chain.structs import EpochEvent
 from clearing.chain.vault import VaultClient
+from proofs.header import Header
 
 TOLERANCE_S: Final = 900
 _US: Final = 1_000_000
@@ -48,34 +52,44 @@ class TimeRow:
 
 
 def check_times(
-    report: ReplayReport,
-    number: int,
-    vault: VaultClient,
-    events: Iterable[EpochEvent],
-    tolerance_s: int = TOLERANCE_S,
+    headers: Iterable[Header], reading: Reading, tolerance_s: int = TOLERANCE_S
 ) -> tuple[list[TimeRow], list[Finding]]:
-    """The times of the epochs that a vault's events posted, and what is wrong with them. Raises `ChainError`."""
-    closed = {epoch.outcome.epoch: epoch for epoch in report.epochs}
-    deadline_s = vault.deadline_s()
+    """The times of a vault's posted epochs, and what is wrong with them; `headers` as the journal (or, without one, the
+    chain) has them. Raises `ChainError`."""
+    closed = {header.epoch: header for header in headers}
+    deadline_s = reading.vault.deadline_s()
     rows: list[TimeRow] = []
     found: list[Finding] = []
-    for event in events:
-        own = closed.get(event.epoch)
+    for one in reading.posted:
+        own = closed.get(one.event.epoch)
         if own is None:
             continue
-        part = own.outcome.vaults[number]
-        posted_s = vault.rpc.block(event.block_number).time_s
-        named_s = _named(vault, part.l1_number, part.l1_hash)
-        row = TimeRow(event.epoch, own.close_time_us, part.l1_number, named_s, event.block_number, posted_s)
+        named_s = _named(reading.vault, own.l1_number, own.l1_hash)
+        row = TimeRow(own.epoch, own.close_time_us, own.l1_number, named_s, one.event.block_number, one.time_s)
         rows.append(row)
         if not named_s:
             message = (
-                f"epoch {event.epoch} names block {part.l1_number} with hash 0x{part.l1_hash.hex()}, "
+                f"epoch {own.epoch} names block {own.l1_number} with hash 0x{own.l1_hash.hex()}, "
                 "which the chain does not have"
             )
-            found.append(Finding("L1_BLOCK_DIFFERS", event.epoch, message))
-        found += [Finding("ENTRY_TIME", event.epoch, text) for text in _faults(row, deadline_s, tolerance_s)]
+            found.append(Finding("L1_BLOCK_DIFFERS", own.epoch, message))
+        found += [Finding("ENTRY_TIME", own.epoch, text) for text in _faults(row, deadline_s, tolerance_s)]
     return rows, found
+
+
+def check_entries(report: ReplayReport, chain_s: int, tolerance_s: int, now_s: int) -> list[Finding]:
+    """What is wrong with entries' times whatever the epoch: messages from the future, entries from the future.
+    `chain_s`: the latest head of any chain, seconds UTC."""
+    found: list[Finding] = []
+    seq, lead_us = report.lead
+    if lead_us > tolerance_s * _US:
+        text = f"entry {seq} takes in a message whose block is {lead_us // _US} s younger than the entry"
+        found.append(Finding("ENTRY_TIME", 0, text, -1))
+    last_s = report.state.time_us // _US if report.state is not None else 0
+    if last_s > max(chain_s, now_s) + tolerance_s:
+        text = f"the last entry is of {last_s} (seconds UTC), {last_s - max(chain_s, now_s)} s from now"
+        found.append(Finding("ENTRY_TIME", 0, text, -1))
+    return found
 
 
 def _named(vault: VaultClient, block: int, digest: bytes) -> int:

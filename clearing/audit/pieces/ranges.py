@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from clearing.audit.checks import Checker, Inline, Processes, Threads
-from clearing.audit.compact import CompactRange
 from clearing.audit.divergence import Divergence
-from clearing.audit.replay import ReplayedEpoch, Replayer, ReplayReport, replay
+from clearing.audit.pieces.compact import CompactRange
+from clearing.audit.pieces.starts import Start, start_at
+from clearing.audit.replay import NO_LEAD, ReplayedEpoch, Replayer, ReplayReport, replay
 from clearing.audit.rounds import build_headers, last_hashes
 from clearing.audit.source import Source, genesis_in
-from clearing.audit.starts import Start, start_at
 from clearing.core import snapshot
 from clearing.core.reducer import Reducer
 from clearing.model.commands import Genesis
@@ -75,6 +75,7 @@ class _Part:
     cuts: list[_Cut]
     rest: CompactRange
     divergence: Divergence | None
+    lead: tuple[int, int] = NO_LEAD
     fault: str = ""
     error: tuple[str, str] | None = None
 
@@ -107,7 +108,7 @@ def _digest(payload: bytes) -> bytes:
 
 
 def _faulty(reason: str) -> _Part:
-    return _Part(0, b"", b"", [], CompactRange(0, 0), None, reason)
+    return _Part(0, b"", b"", [], CompactRange(0, 0), None, fault=reason)
 
 
 def _replay_part(
@@ -132,7 +133,7 @@ def _replay_part(
     ended = b""
     if stop is not None and report.ok and report.state is not None and worker.size == stop:
         ended = _digest(snapshot.dump(report.state))
-    part = _Part(report.entries, begun, ended, worker.cuts, worker.hashed(), report.divergence)
+    part = _Part(report.entries, begun, ended, worker.cuts, worker.hashed(), report.divergence, report.lead)
     return part, report
 
 
@@ -302,6 +303,7 @@ def _merged(source: Source, parts: list[_Part], last: ReplayReport | None) -> Re
     prev: tuple[bytes, ...] = ()
     for part in parts:
         report.entries += part.entries
+        report.lead = max(report.lead, part.lead, key=lambda lead: lead[1])
         for cut in part.cuts:
             whole = whole.joined(cut.hashed)
             if cut.outcome is None:

@@ -1,96 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a balance came to be: an account's money entry by entry, and from there to its owner's exit leaf, to the atom.
+"""How a balance came to be: an account's money entry by entry, up to an epoch's close.
 
 Rules:
 - Amounts are what replay did, and the words are the outcomes': of every entry the change of cash must be the sum of
   the lines that its outcomes give. What no outcome names (a funding payment is settled silently when a position is
   touched; a wind-down and an escape say sums only) is computed from the state before and after, and named.
 - Funding is shown when it is settled; what is not settled at the close is a line of its own there.
-- At the epoch's close: cash + positions at mark - unsettled funding = claim; the claim less the account's share of
-  losses that nobody covers, plus collateral, is what the wind-down pays out (clearing.core.winddown); the payouts of
-  the owner's accounts are the leaf's exits, and withdrawals that were acknowledged its acks.
-- A sum that does not come out is an error (EXPLAIN_DIFFERS) and not a rounding.
+- From the account to the leaf: `clearing.audit.explain.leaf`.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from clearing.audit.replay import ReplayedEpoch, Replayer, replay
-from clearing.audit.wording import FUNDING, KINDS, SHARED_LOSS, Line, lines_of
-from clearing.core.epoch import claim_of, house_claim, lanes_of
-from clearing.core.margin import equity
+from clearing.audit.explain.explanation import Event, Explanation
+from clearing.audit.explain.leaf import Told, explained, summed
+from clearing.audit.explain.wording import FUNDING, SHARED_LOSS, Line, lines_of
+from clearing.audit.replay import Replayer, replay
 from clearing.core.reducer import Reducer
-from clearing.core.state import Account, State
-from clearing.core.winddown import Claim, allocate
-from clearing.model import ids
+from clearing.core.state import State
 from clearing.model.commands import CloseEpoch, OperatorBatch
 from clearing.model.errors import NovateError
-
-__all__ = ["KINDS", "Balance", "Event", "Explanation", "Line", "Position", "explain"]
-
-
-class Event(NamedTuple):
-    """One line of one entry. `cash`: change in atoms of the settlement asset, `after`: cash after it; `holdings` and
-    `acks`: changes by lane; `lots`: change of the position in `instrument`."""
-
-    seq: int
-    time_us: int
-    kind: str
-    text: str
-    cash: int
-    after: int
-    holdings: tuple[tuple[int, int], ...] = ()
-    acks: tuple[tuple[int, int], ...] = ()
-
-
-class Position(NamedTuple):
-    """A position at the close; atoms. `funding`: unsettled, negative when the account owes it."""
-
-    instrument: int
-    symbol: str
-    lots: int
-    mark: int
-    value: int
-    funding: int
-
-
-class Balance(NamedTuple):
-    """An owner's leaf in one vault at the epoch, per asset of the vault in atoms, and how it is made up. `own` and
-    `others`: payouts of the account, and of the owner's other accounts; `acks` likewise."""
-
-    vault: int
-    leaf: int
-    exits: tuple[int, ...]
-    acks: tuple[int, ...]
-    own: tuple[int, ...]
-    others: tuple[int, ...]
-    own_acks: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class Explanation:
-    """The whole story of an account up to an epoch's close. `losses`: what of the claim the wind-down does not pay;
-    `by_kind`: sums of cash by kind of event."""
-
-    account: int
-    owner: bytes
-    epoch: int
-    closing_seq: int
-    state_root: bytes
-    events: list[Event] = field(default_factory=list)
-    positions: list[Position] = field(default_factory=list)
-    cash: int = 0
-    claim: int = 0
-    losses: int = 0
-    holdings: dict[int, int] = field(default_factory=dict)
-    balances: list[Balance] = field(default_factory=list)
-
-    def by_kind(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for event in self.events:
-            found[event.kind] = found.get(event.kind, 0) + event.cash
-        return found
 
 
 class _Before(NamedTuple):
@@ -160,7 +89,9 @@ class _Teller(Replayer):
     def _close(self, reducer: Reducer, item: Any, outcomes: Any) -> None:
         super()._close(reducer, item, outcomes)
         if self.epochs and self.epochs[-1].outcome.epoch == self.epoch:
-            self.found = _explained(self, reducer.state, self.epochs[-1], item.seq)
+            self.found = explained(
+                self.account, Told(self.events, self.acks, self._bases), reducer.state, self.epochs[-1], item.seq
+            )
 
 
 _NOTHING = _Before(0, {}, {}, 0, ())
@@ -203,7 +134,7 @@ def _without(line: Line, funding: dict[int, int]) -> Line:
 def _rest(lines: list[Line], before: _Before, after: _Before) -> Line | None:
     """What the lines leave unexplained of an entry; None when that is nothing."""
     cash = after.cash - before.cash - sum(line.cash for line in lines)
-    told = _summed(change for line in lines for change in line.holdings)
+    told = summed(change for line in lines for change in line.holdings)
     lanes = sorted({*before.holdings, *after.holdings, *told})
     held = tuple(
         (lane, amount)
@@ -212,20 +143,13 @@ def _rest(lines: list[Line], before: _Before, after: _Before) -> Line | None:
     )
     acks: tuple[tuple[int, int], ...] = ()
     if after.acks and (cash or held or not after.cash):
-        named = _summed(change for line in lines for change in line.acks)
+        named = summed(change for line in lines for change in line.acks)
         acks = tuple(
             (lane, more)
             for lane, amount in enumerate(after.acks)
             if (more := amount - (before.acks[lane] if before.acks else 0) - named.get(lane, 0)) > 0
         )
     return Line("", "", cash, held, acks) if cash or held or acks else None
-
-
-def _summed(changes: Iterable[tuple[int, int]]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for lane, amount in changes:
-        found[lane] = found.get(lane, 0) + amount
-    return found
 
 
 def _unnamed(body: object) -> tuple[str, str]:
@@ -241,94 +165,6 @@ def _unnamed(body: object) -> tuple[str, str]:
 def _symbol(state: State, instrument: int) -> str:
     inst = state.instruments.get(instrument)
     return inst.spec.symbol if inst is not None else str(instrument)
-
-
-# --- from the account to the leaf ---
-
-
-def _explained(teller: _Teller, state: State, epoch: ReplayedEpoch, seq: int) -> Explanation:
-    if teller.account >= len(state.accounts):
-        message = f"no account {teller.account} at epoch {teller.epoch}; the highest is {len(state.accounts) - 1}"
-        raise NovateError("UNKNOWN_ACCOUNT", message)
-    account = state.accounts[teller.account]
-    owner = account.owner
-    found = Explanation(account.number, owner.address, teller.epoch, seq, epoch.outcome.state_root, teller.events)
-    found.positions = [
-        Position(
-            slot.inst.id,
-            slot.inst.spec.symbol,
-            slot.size,
-            slot.inst.mark,
-            slot.size * slot.inst.mark,
-            slot.size * (slot.funding - slot.inst.funding_index),
-        )
-        for slot in account.slots.values()
-        if slot.size
-    ]
-    found.cash, found.claim = account.cash, equity(account)
-    found.holdings = {lane: held.amount for lane, held in account.holdings.items()}
-    payouts = _payouts(state, account, teller._bases)
-    if account.number >= ids.HOUSE_ACCOUNTS:
-        own = payouts[account.number]
-        found.losses = found.claim - sum(own[lane] for lane in state.cash_lanes)
-        found.balances = list(_balances(state, account, payouts, teller.acks, own))
-    _check(found, state, payouts)
-    return found
-
-
-def _payouts(state: State, account: Account, bases: dict[int, int]) -> dict[int, tuple[int, ...]]:
-    """What the close paid each account of the owner, computed again with the gains as they were before it."""
-    members = state.accounts[ids.HOUSE_ACCOUNTS :] if state.coupled else account.owner.accounts
-    claims = [_claim(state, one, bases) for one in members if one.number >= ids.HOUSE_ACCOUNTS]
-    return allocate(claims, house_claim(state), lanes_of(state)).users
-
-
-def _claim(state: State, account: Account, bases: dict[int, int]) -> Claim:
-    now = claim_of(state, account)
-    gain = max(0, min(now.claim, now.claim - bases.get(account.number, 0)))
-    return now._replace(gain=gain)
-
-
-def _balances(
-    state: State, account: Account, payouts: dict[int, tuple[int, ...]], acks: dict[int, int], own: tuple[int, ...]
-) -> Iterator[Balance]:
-    owner = account.owner
-    for vault in state.vaults:
-        if not vault.live:
-            continue
-        lanes = vault.every_lane
-        paid = tuple(own[lane] for lane in lanes)
-        others = tuple(sum(payouts[one.number][lane] for one in owner.accounts if one is not account) for lane in lanes)
-        yield Balance(
-            vault.number,
-            owner.leaves[vault.number],
-            tuple(owner.exits[lane] for lane in lanes),
-            tuple(owner.acks[lane] for lane in lanes),
-            paid,
-            others,
-            tuple(acks.get(lane, 0) for lane in lanes),
-        )
-
-
-def _check(found: Explanation, state: State, payouts: dict[int, tuple[int, ...]]) -> None:
-    """Every sum of the story, to the atom. Raises `NovateError` EXPLAIN_DIFFERS."""
-    sums = [("cash", sum(event.cash for event in found.events), found.cash)]
-    value = found.cash + sum(position.value + position.funding for position in found.positions)
-    sums.append(("claim", value, found.claim))
-    for lane, amount in _summed(change for event in found.events for change in event.holdings).items():
-        sums.append((f"holding in lane {lane}", amount, found.holdings.get(lane, 0)))
-    for balance in found.balances:
-        for asset, exits in enumerate(balance.exits):
-            made = balance.own[asset] + balance.others[asset]
-            sums.append((f"exit of asset {asset} in vault {balance.vault}", made, exits))
-            if len(state.accounts[found.account].owner.accounts) == 1:
-                sums.append(
-                    (f"acks of asset {asset} in vault {balance.vault}", balance.own_acks[asset], balance.acks[asset])
-                )
-    for name, ours, theirs in sums:
-        if ours != theirs:
-            message = f"account {found.account}, epoch {found.epoch}: {name} is {theirs}, its events give {ours}"
-            raise NovateError("EXPLAIN_DIFFERS", f"{message}; please report it")
 
 
 def explain(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clearing.audit.compact import CompactRange
+from clearing.audit.pieces.compact import CompactRange
 from clearing.audit.replay import ReplayedEpoch
 from clearing.audit.source import Source, prefix_of
 from clearing.core import snapshot
@@ -36,6 +36,11 @@ class Start:
     outcome: EpochClosed
     payload: bytes
     prefix: CompactRange
+
+    @property
+    def root(self) -> bytes:
+        """The log's root at the start."""
+        return self.prefix.root()
 
     @property
     def epoch(self) -> int:
