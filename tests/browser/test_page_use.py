@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 from playwright.sync_api import Browser, Page
 
@@ -30,6 +31,7 @@ def dropped(page: Page, files: dict[str, bytes]) -> None:
     page.evaluate(_DROP, [[name, list(data)] for name, data in files.items()])
 
 
+@pytest.mark.slow
 def test_from_a_web_server(chromium: Browser, web: str) -> None:
     """Served by any web server it does the same as from disk."""
     made = Viewer(chromium.new_context())
@@ -38,6 +40,7 @@ def test_from_a_web_server(chromium: Browser, web: str) -> None:
     made.close()
 
 
+@pytest.mark.slow
 def test_over_plain_http_there_is_no_cryptography(chromium: Browser) -> None:
     """Browsers take WebCrypto from such pages: it says what to do, and nothing looks checked."""
     made = Viewer(chromium.new_context())
@@ -50,6 +53,7 @@ def test_over_plain_http_there_is_no_cryptography(chromium: Browser) -> None:
     made.close()
 
 
+@pytest.mark.slow
 def test_one_file_says_which_page_it_is(chromium: Browser, tmp_path: Path) -> None:
     """`novate page -o` writes the page as one file, always the same; a script that was altered does not run."""
     target = tmp_path / "verify.html"
@@ -76,6 +80,7 @@ def test_where_the_page_is() -> None:
     assert result.output.strip() == (FOLDER / "index.html").as_uri()
 
 
+@pytest.mark.slow
 def test_paste_and_drop(viewer: Viewer) -> None:
     """Pasting and dropping do what choosing does; the last one given counts."""
     viewer.fill(bundle_text=DATA.decode())
@@ -105,6 +110,7 @@ def test_paste_and_drop(viewer: Viewer) -> None:
     assert viewer.check().code == "ENTRY_MALFORMED"
 
 
+@pytest.mark.slow
 def test_nothing_given(viewer: Viewer) -> None:
     """Asked too early, the page says what it needs."""
     assert viewer.check().code == "NO_FILE"
@@ -112,6 +118,7 @@ def test_nothing_given(viewer: Viewer) -> None:
     assert viewer.check().code == "NO_FILE"
 
 
+@pytest.mark.slow
 def test_a_verdict_does_not_outlive_its_inputs(viewer: Viewer) -> None:
     """Whatever is changed, the old verdict goes: nobody reads it beside another file."""
     viewer.balance(DATA)
@@ -122,6 +129,7 @@ def test_a_verdict_does_not_outlive_its_inputs(viewer: Viewer) -> None:
     assert viewer.page.get_attribute("#vault", "aria-invalid") == "true"
 
 
+@pytest.mark.slow
 def test_hostile_text_stays_text(viewer: Viewer) -> None:
     """Markup in names is shown as it is, and hidden characters as a question mark."""
     bundle = msgspec.structs.replace(
@@ -137,12 +145,14 @@ def test_hostile_text_stays_text(viewer: Viewer) -> None:
     assert viewer.page.locator("#steps b, #verdict b").count() == 0
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_page_is_shown(viewer: Viewer) -> None:
     """Should a step break, a message with a code says so, and never a silent console."""
     viewer.page.evaluate("() => { Novate.verifyExit = () => { throw new TypeError('broken') } }")
     assert viewer.balance(DATA).code == "UNEXPECTED"
 
 
+@pytest.mark.slow
 def test_many_steps(viewer: Viewer) -> None:
     """A bundle with thousands of entries is checked whole and shown in part, what failed first."""
     bundle = offline()
@@ -153,6 +163,7 @@ def test_many_steps(viewer: Viewer) -> None:
     assert viewer.page.locator("#steps li").count() == 201
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(viewer: Viewer) -> None:
     """Tab reaches every control in order, and Enter in a field checks."""
     viewer.give("bundle", DATA)
@@ -170,6 +181,7 @@ def test_by_keyboard_alone(viewer: Viewer) -> None:
     assert viewer.page.locator("#steps details[open]").count() == 1
 
 
+@pytest.mark.slow
 def test_for_a_screen_reader(viewer: Viewer) -> None:
     """Every control has a name, hints are tied to it, the verdict is announced, one heading of the first level."""
     viewer.page.check("input[value=entry]")
@@ -189,6 +201,7 @@ def test_for_a_screen_reader(viewer: Viewer) -> None:
     assert shown.headline.startswith("–"), "the verdict is in words and signs, and not in colour alone"
 
 
+@pytest.mark.slow
 def test_on_a_phone(viewer: Viewer) -> None:
     """No width makes it scroll sideways, empty or with a verdict; checking moves nothing of the form."""
     wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
@@ -205,6 +218,7 @@ def test_on_a_phone(viewer: Viewer) -> None:
         assert viewer.page.evaluate(top) == before
 
 
+@pytest.mark.slow
 def test_text_can_be_read_in_both_schemes(viewer: Viewer) -> None:
     """Every text has a contrast of at least 4.5 to 1 (WCAG AA), whatever the verdict."""
     viewer.balance(DATA)

@@ -135,6 +135,7 @@ def _automining(request: pytest.FixtureRequest) -> str:
     return anvil.url
 
 
+@pytest.mark.slow
 def test_the_embedded_chain_refuses_blobs_that_do_not_open_their_commitments(rpc: Rpc, wallet: Wallet) -> None:
     fields = _fields(rpc.chain_id(), ANYBODY) | {"nonce": rpc.nonce(wallet.address)}
     forms, _ = wallet.sign_blob_transaction(fields, [blobs.encode(b"true")])

@@ -173,6 +173,7 @@ def test_a_journal_that_was_rewritten_is_refused(scene: Scene) -> None:
     assert caught.value.reason == "JournalInconsistent"
 
 
+@pytest.mark.slow
 def test_chunks_and_blobs_stand_in_one_list(scene: Scene) -> None:
     vault, chunk, blob = scene.vault, b"a chunk", blobs.encode(b"a blob")
     vault.publish_diff(chunk)

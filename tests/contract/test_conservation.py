@@ -145,6 +145,7 @@ def run(chain: Chain, script: list[Step]) -> None:
                 assert world.balance(who, asset) == owed[who, asset]
 
 
+@pytest.mark.slow
 @settings(max_examples=3)
 @given(script=steps)
 def test_nothing_is_created_and_nothing_remains(embedded: Chain, script: list[Step]) -> None:

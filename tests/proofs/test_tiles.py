@@ -140,6 +140,7 @@ def agree(tree: TiledTree, leaves: Sequence[bytes], index: int, size1: int, size
     log.verify_consistency(size1, size2, growth, root1, root2)
 
 
+@pytest.mark.slow
 def test_every_size_to_130_agrees_with_the_definitions() -> None:
     """Every root, every inclusion path, every consistency path."""
     reference = Reference(LEAVES)

@@ -99,6 +99,7 @@ def test_everyone_walks_away(remains_of: RemainsOf) -> None:
         _walk_away(remains, kills=[9])
 
 
+@pytest.mark.slow
 def test_everyone_walks_away_from_headers_that_a_fault_made_void(remains_of: RemainsOf) -> None:
     """The dead operator's key is used for a second header within the windows of the last two. That chain pays by the
     header before them, though they stay posted, and gives the deposits that they had counted back."""

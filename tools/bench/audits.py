@@ -158,7 +158,16 @@ def _child(folder: Path, jobs: int, signatures: bool) -> Cost:
     assert report.ok and not report.notes, (report.divergence, report.notes)
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    return Cost(spent, cpu_s, report.entries, own.ru_maxrss / 1_024)
+    return Cost(spent, cpu_s, report.entries, _peak_mib())
+
+
+def _peak_mib() -> float:
+    """Of this process since it began. Not `ru_maxrss`, which an exec inherits from the process that started it: here
+    the one that built the journal."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1_024
+    return 0.0
 
 
 def lengths(plan: Plan, sizes: list[int], per_signature: int, ways: list[tuple[int, bool]]) -> list[list[Cost]]:
