@@ -32,6 +32,8 @@ from journal.tree import Frontier, TileTree, consistency_proof, inclusion_proof,
 
 DEFAULT_GROW_BYTES: Final = 8 << 20
 HALT_FREE_PPM: Final = 50_000
+# A disk counts as no larger than this: orders halt at 2 GiB free, and not at 200 GB of a disk of 4 TB.
+_DISK_COUNTED_BYTES: Final = 40 << 30
 # What a commit may need beyond the block and the tiles themselves: copies of the search path in each
 # of the databases, and the list of freed pages.
 _SLACK_PAGES: Final = 64
@@ -40,7 +42,8 @@ _TRUSTED_ROOTS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What room is left. `halt` says that new orders should be refused until there is more."""
+    """What room is left. `free_ppm` is the smaller part that is free, of the map or of the disk (which counts as
+    40 GiB at most); below 5 % `halt` says that new orders should be refused until there is more."""
 
     disk_free_bytes: int
     disk_size_bytes: int
@@ -170,7 +173,8 @@ class Store:
         used, size = self._db.used_bytes(), int(self._db.env.info()["map_size"])
         ahead = max(0, self._space.end - used) if self._space is not None else 0
         free, total = disk.f_bavail * disk.f_frsize + ahead, disk.f_blocks * disk.f_frsize
-        ppm = min(free * 1_000_000 // max(1, total), (size - used) * 1_000_000 // size)
+        counted = max(1, min(total, _DISK_COUNTED_BYTES))
+        ppm = min(min(free, counted) * 1_000_000 // counted, (size - used) * 1_000_000 // size)
         ready = (self._db.path / layout.RESERVE).exists()
         return Space(free, total, used, size, ready, ppm, ppm < HALT_FREE_PPM)
 

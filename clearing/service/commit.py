@@ -80,5 +80,8 @@ class Committer:
             message = f"{map_left} bytes are left in the journal's map; restart with a larger journal_map_bytes"
             self._low = Refused("JOURNAL_FULL", message)
         else:
-            message = f"{space.disk_free_bytes} bytes are left on the journal's disk; the operator must free space"
+            message = (
+                f"{space.disk_free_bytes} of {space.disk_size_bytes} bytes are left on the journal's disk; below 5 %, "
+                "2 GiB at most, nothing new is taken, so that what must go on can: the operator must free space"
+            )
             self._low = Refused("DISK_FULL", message)

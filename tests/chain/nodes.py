@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ class Anvil:
     options: tuple[str, ...] = ()
     state: Path | None = None
     process: "subprocess.Popen[bytes] | None" = field(default=None)
+    _cache: "tempfile.TemporaryDirectory[str] | None" = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
@@ -59,6 +61,9 @@ class Anvil:
         command = [str(anvil_binary()), "--hardfork", "prague", "--port", str(self.port), "--silent", *self.options]
         if self.state is not None:
             command += ["--state", str(self.state)]
+        # Old states go to disk; left to itself anvil keeps them in the home folder for ever.
+        self._cache = tempfile.TemporaryDirectory(prefix="novate-anvil-")
+        command += ["--cache-path", self._cache.name]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(400):
             try:
@@ -75,6 +80,9 @@ class Anvil:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+        if self._cache is not None:
+            self._cache.cleanup()
+            self._cache = None
 
     def request(self, method: str, *params: Any) -> Any:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}

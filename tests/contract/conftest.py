@@ -4,6 +4,7 @@
 import os
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,14 +34,16 @@ def anvil() -> Iterator[Chain]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([str(binary), "--hardfork", "prague", "--port", str(port), "--silent"])
-    try:
-        backend = _wait(Anvil(port), process)
-        yield Chain(backend)
-        backend.close()
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.TemporaryDirectory(prefix="novate-anvil-") as cache:  # else states stay in the home folder
+        options = ["--hardfork", "prague", "--port", str(port), "--silent", "--cache-path", cache]
+        process = subprocess.Popen([str(binary), *options])
+        try:
+            backend = _wait(Anvil(port), process)
+            yield Chain(backend)
+            backend.close()
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _wait(backend: Anvil, process: "subprocess.Popen[bytes]") -> Anvil:

@@ -89,6 +89,21 @@ def test_creating_under_a_limit_leaves_nothing(tmp_path: Path) -> None:
         numbered(store, 1)
 
 
+@pytest.mark.parametrize(
+    ("size_gib", "free_mib", "halts"),
+    [(10, 513, False), (10, 511, True), (40, 2049, False), (40, 2047, True), (4000, 2049, False), (4000, 2047, True)],
+)
+def test_orders_halt_at_a_twentieth_of_a_small_disk_and_at_2_gib_of_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size_gib: int, free_mib: int, halts: bool
+) -> None:
+    """ADR 16: what must still fit does not grow with the disk."""
+    with Store.create(tmp_path / "j", grow_bytes=4096, reserve_bytes=0) as store:
+        shown = list(os.statvfs(tmp_path))
+        shown[1], shown[2], shown[4] = 4096, size_gib << 18, free_mib << 8  # block size, all, left
+        monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(shown))
+        assert store.space().halt is halts
+
+
 def test_a_full_map_refuses_and_a_larger_one_goes_on(tmp_path: Path, checker: Checker) -> None:
     """The map's size is a limit like the disk's: JOURNAL_FULL, nothing lost, reopened larger it goes on."""
     path = tmp_path / "j"
