@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -14,6 +15,7 @@ import click
 from clearing.cli.output import COULD_NOT_CHECK, DIVERGED, PROOF_INVALID, fail, note
 
 if TYPE_CHECKING:
+    from journal import Store
     from proofs.policy import Policy
 
 P = ParamSpec("P")
@@ -32,6 +34,9 @@ _STATUS = {
 }
 # While following, a fault of these is waited out: nothing was found out against the log.
 PASSING = ("LOG_BEHIND", "LOG_INCOMPLETE", "LOG_UNREACHABLE", "LOG_ANSWER")
+
+# Entries looked at together when a rotated key is searched, from the end of the journal backwards.
+_SCANNED = 65_536
 
 every_option = click.option(
     "--every", "every_s", type=click.FloatRange(0.1, 86_400), help="Go on, and look again every so many seconds."
@@ -116,6 +121,44 @@ def named_key(entry: bytes) -> str | None:
     if not isinstance(body, Genesis):
         return None
     return verifier_key(origin_of(body.origin, body.deployment), ED25519, body.operator_key[1:])
+
+
+def signing_key(store: "Store", note_text: str, known: str | None = None) -> str | None:
+    """The verifier key of the log's own signature on a note: `known`, the genesis's, or, once the operator has rotated
+    it, the one that the journal names last and that the note knows. None when the journal names none that signed it."""
+    from journal.replay import entries
+    from proofs.checkpoint import ED25519, parse, verifier_key
+
+    first = next((entry for _, entry in entries(store)), b"")
+    named = named_key(first)
+    if named is None:
+        return None
+    found = parse(note_text)
+    origin = found.checkpoint.origin
+    ids = {identity.hex() for name, identity, _ in found.signatures if name == origin}
+
+    def signed(candidate: str) -> bool:
+        return candidate.split("+", 2)[1] in ids  # base64 may hold a plus, a name may not
+
+    for candidate in (known, named):
+        if candidate is not None and signed(candidate):
+            return candidate
+    for end in range(store.head().next_seq, 0, -_SCANNED):
+        start = max(0, end - _SCANNED)
+        rotated = [key for _, entry in islice(entries(store, start), end - start) for key in _rotations(entry)]
+        for public in reversed(rotated):
+            candidate = verifier_key(origin, ED25519, public)
+            if signed(candidate):
+                return candidate
+    return None
+
+
+def _rotations(entry: bytes) -> list[bytes]:
+    """The operator's new Ed25519 keys that an entry brought into force, 32 bytes each."""
+    from clearing.model.codec import decode_entry
+    from clearing.model.outcomes import OperatorRotated
+
+    return [found.new_key[1:] for found in decode_entry(entry).outcomes if isinstance(found, OperatorRotated)]
 
 
 def read_policy(path: Path) -> "Policy":

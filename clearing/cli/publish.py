@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clearing.cli.audit import journal
-from clearing.cli.logs import PASSING, Meter, every_option, named_key, repeat, statuses
+from clearing.cli.logs import PASSING, Meter, every_option, repeat, signing_key, statuses
 from clearing.cli.options import json_option
 from clearing.cli.output import COULD_NOT_CHECK, PROOF_INVALID, emit, fail, note, reports_errors
 
@@ -76,7 +76,6 @@ def publish_command(
     from clearing.cli.sources import journal_path
     from clearing.cli.witness import collector
     from journal import Store
-    from journal.replay import entries
     from journal.tiles import publish
 
     if (data is None) == (journal_dir is None):
@@ -88,13 +87,15 @@ def publish_command(
     source = journal_path(data if data is not None else journal_dir or Path())
     with Store.open(source, read_only=True) as store, _notes(data, note_from) as newest:
         meter = Meter("published")
-        log_key = next((named_key(entry) for _, entry in entries(store)), None)
+        log_key: str | None = None
 
         def turn() -> "Published":
             return publish(store, directory, newest(), key, cosign=cosign, on_progress=meter)
 
         def told(done: "Published") -> None:
             witnessed = cosign.report() if cosign is not None else None
+            nonlocal log_key
+            log_key = signing_key(store, (directory / "checkpoint").read_text(encoding="utf-8"), log_key)
             _tell_published(done, directory, log_key, witnessed, as_json)
 
         repeat(turn, every_s, told, passing=PASSING)

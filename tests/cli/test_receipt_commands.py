@@ -62,6 +62,19 @@ def test_a_submission_leaves_a_receipt_that_needs_nobody(venue: Venue, kept: Pat
     assert (none.status, none.code) == (4, "SIGNER_UNKNOWN") and "ok       inclusion" in none.out
 
 
+def test_publishing_names_the_key_that_signs_after_a_rotation(venue: Venue, kept: Path, tmp_path: Path) -> None:
+    """What `journal publish` shows is the key in force: a mirror with it follows, with the one before it does not."""
+    before = log_key(venue, tmp_path / "log", kept.stem)
+    venue.ok("operator", "rotate", str(venue.data))
+    venue.stop().live()
+    seq = venue.ok("order", "cancel", "--all", "--json", who=venue.alice).data["seq"]
+    after = log_key(venue, tmp_path / "log", str(seq))
+    assert after != before
+    venue.ok("journal", "mirror", str(tmp_path / "log"), str(tmp_path / "m"), "--key", after)
+    old = venue.run("journal", "mirror", str(tmp_path / "log"), str(tmp_path / "n"), "--key", before)
+    assert (old.status, old.code) == (3, "CHECKPOINT_INVALID")
+
+
 def test_an_entry_is_exported_from_wherever_the_journal_is(venue: Venue, kept: Path, tmp_path: Path) -> None:
     """The operator's interface, its directory, the published log: the same entry, each proof good by itself."""
     seq, key = kept.stem, log_key(venue, tmp_path / "log", kept.stem)
