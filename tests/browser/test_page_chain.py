@@ -19,6 +19,8 @@ from tests.browser.viewer import FOLDER, Shown, Viewer
 from tests.exit.scene import WINDOW_S, member
 from tests.nodes import start_node
 
+pytestmark = pytest.mark.slow
+
 # As the page knows the node; served to it by the test, with the header that lets pages ask.
 HONEST, OTHER = "http://rpc.test/key", "http://other.test/"
 

@@ -51,6 +51,7 @@ def test_what_does_not_fit_goes_into_several_blobs() -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", bytes(blobs.BLOB_BYTES - 1), bytes(blobs.BLOB_BYTES + 32)])
+@pytest.mark.slow
 def test_other_lengths_are_no_blobs(blob: bytes) -> None:
     for read in (blobs.decode, blobs.versioned_hash):
         with pytest.raises(ChainError, match="BAD_BLOB"):
@@ -84,6 +85,7 @@ def test_elements_above_the_modulus_have_no_commitment() -> None:
 
 
 @pytest.mark.parametrize("cells", [True, False])
+@pytest.mark.slow
 def test_both_wrapped_forms_open_and_altered_ones_do_not(wallet: Wallet, cells: bool) -> None:
     made = [blobs.encode(b"one"), blobs.encode(b"two")]
     forms, tx_hash = wallet.sign_blob_transaction(_fields(1, ANYBODY), made)

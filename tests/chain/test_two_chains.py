@@ -12,6 +12,8 @@ from clearing.chain.rpc import Rpc
 from clearing.chain.transact import Sender
 from clearing.chain.wallet import Wallet, attestation_digest, checkpoint_digest
 
+pytestmark = pytest.mark.slow
+
 ANYBODY = bytes(19) + b"\xc2"
 
 

@@ -111,6 +111,7 @@ def test_a_balance_is_explained_with_proofs(stopped: Venue, tmp_path: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said() -> None:
     """Before anything is read."""
     for arguments, says in (

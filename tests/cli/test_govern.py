@@ -19,6 +19,8 @@ from clearing.model.commands import ReleaseHouse
 from tests.cli.venue import Result, checked, command_line
 from tests.nodes import start_node
 
+pytestmark = pytest.mark.slow
+
 HOLDER = Wallet(dev_key(1))
 OTHER = Wallet(dev_key(2))
 RELEASE = ["--account", "2", "--atoms", "5000000", "--reason", "for the auditors"]

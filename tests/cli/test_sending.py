@@ -82,6 +82,7 @@ def scene(chain: Rpc, deployed: VaultClient, tmp_path: Path) -> Scene:
 # -- once, over several runs
 
 
+@pytest.mark.slow
 def test_a_deposit_that_was_mined_while_nobody_waited_is_not_paid_twice(scene: Scene) -> None:
     """The same command tells what became of it, approves nothing, and pays again only when it is run again."""
     client, before = scene.cut_off(), scene.paid()

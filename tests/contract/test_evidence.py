@@ -70,6 +70,7 @@ def test_every_pair_of_small_sizes(embedded: Chain) -> None:
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), pair=st.tuples(sizes, sizes).filter(lambda p: p[0] < p[1]))
+@pytest.mark.slow
 def test_a_changed_proof_shows_nothing(embedded: Chain, data: st.DataObject, pair: tuple[int, int]) -> None:
     """Another root, another size, a step changed, missing or too many: a rewritten history needs one of these."""
     old, new = pair
@@ -101,6 +102,7 @@ def test_equal_sizes_and_nothing(embedded: Chain) -> None:
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), size=sizes)
+@pytest.mark.slow
 def test_entries_are_included_where_they_are(embedded: Chain, data: st.DataObject, size: int) -> None:
     """At its index with its path, and nowhere else, with no other path and under no other root."""
     index = data.draw(st.integers(0, size - 1))
@@ -119,6 +121,7 @@ def test_entries_are_included_where_they_are(embedded: Chain, data: st.DataObjec
 
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), pair=st.tuples(sizes, sizes))
+@pytest.mark.slow
 def test_two_journals_disagree_only_where_an_entry_differs(
     embedded: Chain, data: st.DataObject, pair: tuple[int, int]
 ) -> None:

@@ -126,6 +126,7 @@ def test_paying_in(evm: Chain) -> None:
 
 
 @pytest.mark.parametrize(("assets", "attestors", "threshold"), [(1, 0, 0), (1, 5, 3), (4, 5, 3)])
+@pytest.mark.slow
 def test_posting_an_epoch(evm: Chain, rng: random.Random, assets: int, attestors: int, threshold: int) -> None:
     """A header over one chunk, on a journal of a million entries, with as many attestations as are needed."""
     world, _, _ = crowded(evm, rng, assets, attestors=attestors, threshold=threshold)

@@ -16,6 +16,8 @@ from tests.contract.reference import Leaf
 from tests.contract.signing import address_of
 from tests.contract.world import DEADLINE_S, NOBODY, SECONDING_S, VAULT, WINDOW_S, World, member, owner
 
+pytestmark = pytest.mark.slow
+
 SHARES = load("VotingShares")
 GOVERNOR = load("NovateGovernor")
 TIMELOCK = load("NovateTimelock")

@@ -53,7 +53,7 @@ def ask_all(state: State, account: Account, wanted: list[tuple[int, int, int, in
             desk.rest(state, account, instrument, side, limit, lots)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     mode=modes,
     tier=tiers,
@@ -95,7 +95,7 @@ def test_accepted_orders_keep_initial_margin_in_every_fill_subset(
         assert equity >= initial, f"{equity} < {initial} after {[(o.slot.inst.spec.symbol, n) for o, n in fills]}"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     mode=modes,
     held=st.dictionaries(markets, st.integers(-20, 20).filter(bool), min_size=1, max_size=5),

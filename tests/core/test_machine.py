@@ -329,7 +329,7 @@ class Machine(RuleBasedStateMachine):
 class TestMachine(Machine.TestCase):  # type: ignore[misc,valid-type]
     """Seconds of it."""
 
-    settings = settings(max_examples=80, stateful_step_count=40, suppress_health_check=list(HealthCheck))
+    settings = settings(max_examples=45, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow

@@ -71,7 +71,7 @@ def place_resting(venue: v.Venue, wanted: list[tuple[int, int, int, int]]) -> li
     return [order for order in placed if order.client_order_id in venue.account("ann").orders]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     wanted=own_orders,
     slack=st.integers(-2, 3),
@@ -115,7 +115,7 @@ def test_accepted_orders_keep_initial_margin_in_every_fill_subset(
         assert equity >= initial, f"{equity} < {initial} after {subset}"
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     slack=st.integers(-2, 3) | st.integers(-3_000, 3_000),
     tier=fee_tiers,

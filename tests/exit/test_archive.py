@@ -22,6 +22,8 @@ from proofs.diff import DiffRow
 from tests.chain.nodes import Anvil, free_port
 from tests.exit.scene import DEADLINE_S, WINDOW_S, Leaves, Scene, member
 
+pytestmark = pytest.mark.slow
+
 GENESIS_S, SLOT_S = 1_000, 4
 
 

@@ -90,6 +90,7 @@ def _snapshot_seqs(data_dir: Path) -> list[int]:
         return list(EpochBook(layout, read_genesis(store)).snapshots.list())
 
 
+@pytest.mark.slow
 def test_a_file_with_nothing_but_an_opening_book_is_a_journal_too(tmp_path: Path) -> None:
     """Without a trade the first price is the middle of the book, and every order rests."""
     summary = ingest(recorded(CME_OPENING), "dbn", tmp_path / "node")

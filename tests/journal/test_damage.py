@@ -199,6 +199,7 @@ def test_a_damaged_tile_gives_no_proof(tmp_path: Path, rng: random.Random, check
     assert not checker.check(journal.path).ok
 
 
+@pytest.mark.slow
 def test_fsck_as_a_command(tmp_path: Path, rng: random.Random) -> None:
     """`python -m journal.fsck PATH`: 0 whole, 1 damaged, 2 nothing to read; text and JSON, no traceback."""
     journal = Journal(tmp_path / "j", rng)

@@ -174,6 +174,7 @@ def test_nothing_is_acknowledged_before_it_is_synced(tmp_path: Path) -> None:
         assert order[-2:] == ["fdatasync", "meta"] and order[0] in ("pwritev", "writev", "pwrite64"), order
 
 
+@pytest.mark.slow
 def test_killed_at_system_calls_of_open_and_commit(tmp_path: Path, rng: random.Random) -> None:
     """A sample of the calls of opening and of three commits; the slow suite has them all."""
     run_write(tmp_path, rng)

@@ -115,6 +115,7 @@ def test_risk_account_is_the_report_as_json(journal: Path, who: str) -> None:
     check_names(told)
 
 
+@pytest.mark.slow
 def test_risk_account_in_words_and_as_a_page(journal: Path, tmp_path: Path) -> None:
     """Text with every block; the page has heat map, scenario bars and margin through time."""
     page = tmp_path / "pam.html"

@@ -48,6 +48,7 @@ def test_the_suite_is_complete_and_told_in_words() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_every_scenario_runs_to_its_end_and_conserves(name: str) -> None:
     """Money is whole after each entry (else the run raises), nobody is left failing, and the original is untouched.
     Tranches are used in order: who paid follows only upon exhausted ones, and the sums agree."""

@@ -150,6 +150,7 @@ def test_the_oracle_itself_against_fifty_digits() -> None:
         assert abs(logarithm - mpmath.log(mpmath.mpf(above) / under)) < mpmath.mpf(10) ** -36
 
 
+@pytest.mark.slow
 def test_never_worse_than_quantlib() -> None:
     """The largest error on the grid is below that of QuantLib's Black formula, in the same doubles."""
     ql = pytest.importorskip("QuantLib")

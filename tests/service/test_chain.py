@@ -104,6 +104,7 @@ def test_a_crash_between_close_and_post_is_made_up_for(deployed: Deployed) -> No
     again.close()
 
 
+@pytest.mark.slow
 def test_an_unreachable_chain_does_not_stop_trading(deployed: Deployed) -> None:
     """Without the chain the node starts and serves; its faults say why nothing is posted."""
     deployed.deposit("alice", 1_000 * USD)

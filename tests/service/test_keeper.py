@@ -285,6 +285,7 @@ def _await_posted(served: Served, epoch: int) -> None:
     assert served.api.status()["epoch"] == epoch
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_a_process_of_its_own(served: Served, tmp_path: Path) -> None:
     """It follows the journal's directory beside the node that writes it, acts, and leaves at SIGTERM."""
     alice, kim = below_maintenance(served)

@@ -22,6 +22,8 @@ from proofs.verify import FAILED
 from tests.service.test_http import Server, now_us
 from tests.service.world import BTC, DEPLOYMENT, make_data_dir, order, owner_of, seed_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:

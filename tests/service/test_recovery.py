@@ -256,6 +256,7 @@ def test_a_killed_process_loses_nothing_it_acknowledged(market: World) -> None:
     _assert_kept(market.path, _acknowledged("".join(lines) + rest))
 
 
+@pytest.mark.slow
 def test_a_full_disk_refuses_and_loses_nothing(market: World) -> None:
     """When the file cannot grow even after the reserve, commands are refused with DISK_FULL, the process
     stays refusing, and a restart with room continues from what was acknowledged."""

@@ -20,6 +20,8 @@ from tests.cli.venue import DEAD, ROOT, Result, checked, command_line
 from tests.service.world import seed_of
 from tests.watch.scene import STRANGER, WATCHERS, Scene
 
+pytestmark = pytest.mark.slow
+
 SEEDS = {Wallet(seed_of(f"watcher {n}")).address: seed_of(f"watcher {n}") for n in range(3)}
 
 

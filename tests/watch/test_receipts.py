@@ -164,6 +164,7 @@ def test_a_foreign_log_is_none_of_ours(node: Node, tmp_path: Path) -> None:
         against(other, log_of(node, tmp_path, honest(node)))
 
 
+@pytest.mark.slow
 def test_every_single_bit_flip_of_the_contracts_line_is_refused(node: Node, deployed: Deployed) -> None:
     """The signature that a vault takes: no bit of the line, nor of the size and root that it signs, may differ."""
     note = receipt_of(node, SEQ).note

@@ -50,6 +50,7 @@ def failed(status: int, code: str, *arguments: object, env: dict[str, str] | Non
 # --- witness run, status ---
 
 
+@pytest.mark.slow
 def test_a_witness_runs_cosigns_and_remembers(tmp_path: Path) -> None:
     """From a fresh key to a cosignature, SIGTERM, a second run that knows what the first one did, and its status."""
     process = Process(tmp_path / "w", NAME, tlog.KEY)
