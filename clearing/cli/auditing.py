@@ -9,12 +9,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from clearing.cli.logs import exiting
 from clearing.cli.output import COULD_NOT_CHECK, DIVERGED, PROOF_INVALID, emit, fail, moment
 
 if TYPE_CHECKING:
@@ -23,35 +24,20 @@ if TYPE_CHECKING:
     from clearing.audit.verdict import Audit
     from journal.published import PublishedLog
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
 EPOCHS_SHOWN = 10
-_STATUS = {
-    "LOG_INVALID": PROOF_INVALID,
-    "CHECKPOINT_INVALID": PROOF_INVALID,
-    "LOG_INCOMPLETE": COULD_NOT_CHECK,
-    "LOG_UNREACHABLE": COULD_NOT_CHECK,
-    "LOG_ANSWER": COULD_NOT_CHECK,
-    "LOG_FORM": COULD_NOT_CHECK,
-    "LOG_KEY": COULD_NOT_CHECK,
-}
-
-
-def log_statuses(command: Callable[P, R]) -> Callable[P, R]:
-    """What a published log can be refused for has exit statuses of its own."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except Exception as error:
-            code = getattr(error, "code", None)
-            if isinstance(code, str) and code in _STATUS:
-                fail(code, str(getattr(error, "message", error)), _STATUS[code])
-            raise
-
-    return run
+# What a published log can be refused for has exit statuses of its own.
+log_statuses = exiting(
+    {
+        "LOG_INVALID": PROOF_INVALID,
+        "CHECKPOINT_INVALID": PROOF_INVALID,
+        "LOG_INCOMPLETE": COULD_NOT_CHECK,
+        "LOG_UNREACHABLE": COULD_NOT_CHECK,
+        "LOG_ANSWER": COULD_NOT_CHECK,
+        "LOG_FORM": COULD_NOT_CHECK,
+        "LOG_KEY": COULD_NOT_CHECK,
+    }
+)
 
 
 # --- where the journal is ---

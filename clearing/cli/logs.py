@@ -43,20 +43,26 @@ every_option = click.option(
 )
 
 
-def statuses(command: Callable[P, R]) -> Callable[P, R]:
-    """What these commands find out has exit statuses of its own."""
+def exiting(table: dict[str, int]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator of commands: errors with these codes end the command with these exit statuses."""
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except Exception as error:
-            code = getattr(error, "code", None)
-            if isinstance(code, str) and code in _STATUS:
-                fail(code, str(getattr(error, "message", error)), _STATUS[code])
-            raise
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @wraps(command)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return command(*args, **kwargs)
+            except Exception as error:
+                code = getattr(error, "code", None)
+                if isinstance(code, str) and code in table:
+                    fail(code, str(getattr(error, "message", error)), table[code])
+                raise
 
-    return run
+        return run
+
+    return decorate
+
+
+statuses = exiting(_STATUS)
 
 
 class Meter:
