@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One venue for all; a test says in which state it wants the operator, so their order does not matter."""
+"""One venue for a file's tests; a test says in which state it wants the operator, so their order does not matter."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import pytest
 from tests.cli.venue import DEADLINE_S, Venue
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _venue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venue]:
     venue = Venue(tmp_path_factory.mktemp("venue"))
     yield venue

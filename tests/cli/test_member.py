@@ -21,6 +21,7 @@ def account(venue: Venue, person: Person) -> dict[str, object]:
 
 
 def place(venue: Venue, person: Person, *arguments: str) -> dict[str, object]:
+    venue.fresh()
     found: dict[str, object] = venue.ok("order", "place", *arguments, "--json", who=person).data
     return found
 

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ class Venue:
         self.env: dict[str, str] = {}
         self.operator: Operator | None = None
         self._starts = 0
+        self._priced_s = -1e9
         self.payer, self.alice, self.bob = (self._person(name) for name in ("payer", "alice", "bob"))
         keys = self.ok("operator", "keys", str(self.data), "--json").data
         people = (self.payer, self.alice, self.bob)
@@ -152,7 +154,13 @@ class Venue:
     def publish(self, price: str, key: Path | None = None) -> Result:
         """An oracle update of instrument 1."""
         file = key or self.newest_key("publisher-0")
+        self._priced_s = time.monotonic()
         return self.run("oracle", "publish", f"1={price}", "--publisher-key", str(file))
+
+    def fresh(self) -> None:
+        """A price of 60 that is young enough to trade on; on a loaded machine commands take seconds."""
+        if time.monotonic() - self._priced_s > 2.0:
+            assert self.publish("60.00").status == 0
 
     def newest_key(self, name: str) -> Path:
         """The Ed25519 key file that the last rotation made, or the first."""
@@ -168,6 +176,7 @@ class Venue:
             buyer, seller = (self.alice, self.bob) if lots < 0 else (self.bob, self.alice)
             rows = ((seller, "sell", ()), (buyer, "buy", ("--tif", "ioc")))
             for person, side, more in rows:
+                self.fresh()
                 self.ok("order", "place", str(instrument), side, str(abs(lots)), "60.00", *more, who=person)
         with self.api() as client:
             left = [client.account(person.account)["positions"] for person in (self.alice, self.bob)]
