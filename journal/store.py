@@ -13,7 +13,7 @@ Rules:
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,6 +66,8 @@ class Store:
         self._reserve_bytes = reserve_bytes
         self._roots: dict[int, bytes] = {}
         self._recent: Block | None = None
+        # Hears each block that was appended, once it is durable: it must be quick and must not fail.
+        self.on_append: Callable[[Block], None] | None = None
         seen = layout.read_witness(db.path)
         with db.read() as view:
             self._head, peaks = view.head()
@@ -226,6 +228,8 @@ class Store:
             self._witness.write(head.next_seq, head.block_hash)
         except OSError as error:
             raise self._fatal(f"the witness cannot be written: {error.strerror}") from None
+        if self.on_append is not None:
+            self.on_append(block)
         return head
 
     def _make_room(self, block_bytes: int, tile_bytes: int, tiles: int, use_reserve: bool) -> None:

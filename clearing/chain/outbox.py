@@ -111,6 +111,11 @@ class Outbox:
                 old = Waiting(call, saved.nonce, bid, policy, hashes=list(saved.hashes), accepted=True, orphaned=True)
                 self.waiting.setdefault(saved.nonce, old)
 
+    @property
+    def pending(self) -> int:
+        """How many transactions are on their way; any thread may ask."""
+        return len(self.waiting)
+
     # -- in
 
     def add(self, call: Call, policy: SendPolicy, urgency: Urgency) -> Waiting:

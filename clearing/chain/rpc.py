@@ -65,12 +65,15 @@ class Log(NamedTuple):
 
 
 class Receipt(NamedTuple):
+    """`paid_wei` is what the sender was charged for gas and blobs; 0 where the node does not tell the price."""
+
     tx_hash: bytes
     block_number: int
     ok: bool
     gas_used: int
     contract: bytes
     logs: tuple[Log, ...]
+    paid_wei: int = 0
 
 
 class Fees(NamedTuple):
@@ -103,7 +106,14 @@ def _parse_receipt(raw: Json) -> Receipt:
         quantity(fields.get("gasUsed")),
         data_bytes(fields.get("contractAddress") or "0x"),
         tuple(parse_log(log) for log in fields.get("logs") or ()),
+        _charged(fields, "gasUsed", "effectiveGasPrice") + _charged(fields, "blobGasUsed", "blobGasPrice"),
     )
+
+
+def _charged(fields: dict[str, Any], amount: str, price: str) -> int:
+    """Wei; 0 where the node does not say both."""
+    told = fields.get(amount), fields.get(price)
+    return 0 if None in told else quantity(told[0]) * quantity(told[1])
 
 
 class Rpc:

@@ -8,7 +8,8 @@ Rules:
   the caller's to treat as fatal, since the state has run ahead.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from clearing.core.state import State
@@ -39,6 +40,8 @@ class Committer:
         self._commits = 0
         self._bytes = 0
         self._low: Refused | None = None
+        # Hears of each group commit that succeeded: entries, seconds.
+        self.on_commit: Callable[[int, float], None] | None = None
         self._check_space()
 
     @property
@@ -51,8 +54,14 @@ class Committer:
             self._check_space()
         return self._low
 
+    @property
+    def refusal_now(self) -> Refused | None:
+        """What `refusal` said last; any thread may ask."""
+        return self._low
+
     def commit(self, entries: Sequence[bytes]) -> Head:
         """Make entries durable, in order; `size` says how far that went if it raises `NovateError`."""
+        started = time.perf_counter()
         try:
             for part in batches(entries):
                 self._head = self.store.append(part, self._head, use_reserve=True)
@@ -61,6 +70,8 @@ class Committer:
             self._commits = _CHECK_COMMITS
             raise named(error) from error
         self._commits += 1
+        if self.on_commit is not None:
+            self.on_commit(len(entries), time.perf_counter() - started)
         return self._head
 
     def checkpoint(self, state: State) -> SignedCheckpoint:

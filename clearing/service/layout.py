@@ -12,6 +12,8 @@
     attestations/               per epoch: the attestors' signatures over its headers
     sending/                    per vault: transactions that are not mined yet
     vouchers/                   per owner and asset: the last voucher that was countersigned
+    link.sock                   while it runs: the sequencer's socket, to which the interface connects
+                                (clearing.service.link); the interface itself writes nothing here
 
 Keys are written once and never overwritten. A key that others can read is refused and not
 repaired, since it must be taken as known. After a rotation the old and the new file lie side by
@@ -71,6 +73,10 @@ class Layout:
     @property
     def vouchers(self) -> Path:
         return self.root / "vouchers"
+
+    @property
+    def link(self) -> Path:
+        return self.root / "link.sock"
 
 
 def read_key(path: Path) -> bytes:
@@ -172,6 +178,7 @@ class Keys:
 
 def create_keys(data_dir: Path, publishers: int = 1) -> Keys:
     """Keys of a deployment; those whose files exist are kept, the others are made."""
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Layout(data_dir).keys
     return Keys(
         ensure_key(folder / f"operator{ED25519}"),

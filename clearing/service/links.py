@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clearing.chain.errors import ChainError
-from clearing.chain.fees import GWEI, SendPolicy, deadline_urgency
+from clearing.chain.fees import GWEI, SendPolicy
 from clearing.chain.finality import FinalView
 from clearing.chain.pool import connect as connect_endpoints
 from clearing.chain.vault import VaultClient
@@ -30,7 +30,6 @@ class Link:
         self.spec = spec
         self.client = client
         self.confirmations = config.confirmations
-        self._deadline_s = 0
 
     def require(self) -> VaultClient:
         """The client. Raises `NovateError` NO_CHAIN."""
@@ -71,11 +70,6 @@ class Link:
         """Seconds until anyone may freeze the vault; negative when that is past. Raises `ChainError`."""
         client = self.require()
         return client.freeze_at_s() - client.rpc.time_s()
-
-    def urgency(self, seconds_left: int) -> float:
-        """How much posting matters now, 0 (no hurry) to 1 (at the deadline): what fees follow."""
-        self._deadline_s = self._deadline_s or self.require().deadline_s()
-        return deadline_urgency(-self._deadline_s, 0, -seconds_left)
 
 
 def connect(

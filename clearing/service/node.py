@@ -1,30 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The operator's process: recovery, the sequencer, the background parts, and HTTP on one port.
+"""The sequencer's process: recovery, the sequencer, the background parts, and the link to other processes.
 
 Rules:
-- Start: read the configuration, recover, sign the head, then serve. Until then nothing is accepted.
-- SIGTERM and SIGINT: stop accepting, commit what waits, write epoch records, exit 0. A fault of the
-  writer: exit 1; what was acknowledged is in the journal.
+- Start: read the configuration, recover, sign the head, then open the link. Until then nothing is accepted.
+- The public interface is a process of its own beside it (clearing.service.run): nothing here serves strangers.
+- Stop: commit what waits, write epoch records. What was acknowledged is in the journal.
 - The background parts (chains, ticker) may fail and be tried again; their last fault is in the log once
   per change, and in GET /v1/status.
 - The log is one JSON object per line on standard error, and never one line per command.
 """
 
-import asyncio
 import gc
 import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import structlog
-import uvicorn
 
 from clearing.chain.errors import ChainError
 from clearing.chain.wallet import Wallet
@@ -38,16 +31,24 @@ from clearing.service.config import Config
 from clearing.service.ending import Ending
 from clearing.service.epochs import EpochRecord, write_durably
 from clearing.service.freeze import FreezeWatch
-from clearing.service.http import build_app
 from clearing.service.intake import Intake
 from clearing.service.layout import KeyRing, Layout, read_key
+from clearing.service.link.answers import Answers
+from clearing.service.link.ring import Ring
+from clearing.service.link.server import LinkServer
 from clearing.service.links import Link, close_links, open_links
 from clearing.service.loops import Faults, Loop
 from clearing.service.operator import Operator
+from clearing.service.ops import logs
+from clearing.service.ops.figures import Gauges
+from clearing.service.ops.meter import Meter
+from clearing.service.ops.restore import require_unguarded
+from clearing.service.ops.watch import Watch, attach
 from clearing.service.pipeline import ClosedEpoch, Pipeline
 from clearing.service.poster import Poster
 from clearing.service.prover import Prover
 from clearing.service.recover import open_store, recover, warm
+from clearing.service.run import API, run_node
 from clearing.service.sequencer import Sequencer
 from clearing.service.ticker import Ticker
 from clearing.service.venue import Venue
@@ -60,16 +61,8 @@ def now_us() -> int:
 
 
 def configure_logging() -> Any:
-    """A structlog logger that writes JSON lines to standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-    )
-    return structlog.get_logger()
+    """A logger that writes JSON lines to standard error."""
+    return logs.configure()
 
 
 class Node:
@@ -82,8 +75,9 @@ class Node:
         given = {name: value for name, value in overrides.items() if value is not None}
         config = configuration.load(data_dir)
         self.config: Config = configuration.override(config, given)
-        self.log = log if log is not None else configure_logging()
+        self.log = log if log is not None else logs.configure(self.config.log_json, self.config.log_level)
         self.exit_code = 0
+        self.private_chosen = "private_port" in given
         self.faults = Faults(self.log)
         self.on_fatal: Callable[[], None] | None = None
         self._clock_us = clock_us
@@ -94,6 +88,9 @@ class Node:
         self._posting: list[Loop] = []
         self.intakes: list[Intake] = []
         self.freezes: list[FreezeWatch] = []
+        self.watch: Watch | None = None
+        self.link: LinkServer | None = None
+        require_unguarded(data_dir)
         self.store = open_store(self._layout, self.config.journal_map_bytes)
         try:
             self._recover()
@@ -120,7 +117,10 @@ class Node:
             on_price=self._price,
         )
         checkpoint = committer.checkpoint(found.reducer.state)
-        for receipt in warm(self.pipeline.recent, self.store):
+        self.meter = Meter()
+        receipts = warm(self.pipeline.recent, self.store)
+        self.meter.seed(receipt.outcomes for receipt in receipts)
+        for receipt in receipts:
             receipt.checkpoint = checkpoint
         seconds = round(time.monotonic() - started, 3)
         self.log.info(
@@ -171,10 +171,12 @@ class Node:
         self.vouchers = VoucherDesk(
             self.pipeline, self._links, self._layout.vouchers, wallet, self._clock_us, config.voucher_seconds
         )
+        attach(self.meter, self.pipeline, self.sequencer)
         self._noted = ""
         self._keep_note()
         self._make_loops()
         self._resume()
+        self.watch = self._make_watch()
         self.venue = Venue(
             self.store,
             self.pipeline,
@@ -187,6 +189,16 @@ class Node:
             self.ending.view,
             self.faults.current,
         )
+        self.link = self._open_link()
+
+    def _open_link(self) -> LinkServer:
+        """The last of a start: from now on other processes reach the writer."""
+        committer = self.pipeline.committer
+        assert committer.latest is not None, "the head was signed when it was recovered"
+        ring = Ring(self.store.head(), committer.latest)
+        self.store.on_append, self.pipeline.on_head = ring.add, ring.publish
+        answers, report = Answers(self.venue, self.faults.report), self.faults.report
+        return LinkServer(self._layout.link, self.genesis.deployment, self.sequencer, ring, answers, report)
 
     def _make_loops(self) -> None:
         """One for the epochs; per connected vault one for posting and one for its inbox and a freeze, so that
@@ -209,6 +221,13 @@ class Node:
             self._loops.append(Loop(f"vault {number}", config.poll_seconds, follow, self.faults))
             self._loops.append(Loop(f"challenges {number}", config.post_seconds, answer, self.faults))
         self._loops += self._posting
+
+    def _make_watch(self) -> Watch:
+        gauges = Gauges(
+            self.store, self.pipeline, self.sequencer, self.book, self.poster, self._links, self.faults.current,
+            self.meter, self._clock_us, self.config.alerts, self.config.epoch_seconds,
+        )  # fmt: skip
+        return Watch(gauges, self.config, self.faults, self.log)
 
     @property
     def intake(self) -> Intake | None:
@@ -254,6 +273,7 @@ class Node:
     def _posted(self, vault: int, record: EpochRecord) -> None:
         """A vault holds this epoch; an epoch that is overdue may be closed now."""
         self.prover.posted(vault, record)
+        self.log.info("epoch posted", vault=vault, epoch=record.epoch, journal_size=record.snapshot_seq)
         self._epochs.poke()
 
     def _ended(self) -> None:
@@ -285,6 +305,8 @@ class Node:
 
     def close(self) -> None:
         """Stop in the order in which work flows. Idempotent."""
+        if self.watch is not None:
+            self.watch.stop(self._layout.root)
         self.ticker.stop()
         for loop in self._loops:
             loop.stop()
@@ -295,6 +317,8 @@ class Node:
         except NovateError as error:
             self.exit_code = 1
             self.faults.report("close", error)
+        if self.link is not None:
+            self.link.close()
         self.pipeline.close()
         self._release()
 
@@ -302,64 +326,10 @@ class Node:
         close_links(self._links)
         self.store.close()
 
-    def run(self, host: str | None = None, port: int | None = None, port_file: Path | None = None) -> int:
-        """Serve until SIGTERM, SIGINT or a fault of the writer; the process's exit code."""
-        try:
-            listener = _listen(host or self.config.host, self.config.port if port is None else port)
-        except BaseException:
-            self.close()
-            raise
-        bound = listener.getsockname()[1]
-        settings = uvicorn.Config(
-            build_app(self.venue, self.faults.report), log_config=None, access_log=False, lifespan="off",
-            timeout_graceful_shutdown=10,
-        )  # fmt: skip
-        server = uvicorn.Server(settings)
-
-        def leave() -> None:
-            server.should_exit = True
-
-        # uvicorn raises the signal that stopped it once more when it is done; by default that would end the
-        # process before the queue is committed.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: leave())
-        self.on_fatal = leave
-        if self.sequencer.fatal is not None:
-            leave()
-        self.start_background()
-
-        async def serve() -> None:
-            serving = asyncio.create_task(server.serve([listener]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.005)
-            if port_file is not None and server.started:
-                write_durably(port_file, f"{bound}\n".encode())
-            self.log.info("serving", host=host or self.config.host, port=bound, epoch=self.pipeline.reducer.state.epoch)
-            await serving
-
-        try:
-            asyncio.run(serve())
-        finally:
-            listener.close()
-            self.close()
-            self.log.info("stopped", exit_code=self.exit_code)
-        return self.exit_code
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `NovateError` PORT_UNAVAILABLE."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # With the protocol named, asyncio turns Nagle's algorithm off; else a kept connection waits 40 ms per answer.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        raise NovateError(
-            "PORT_UNAVAILABLE", f"cannot listen on {host}:{port}: {error.strerror}; choose another"
-        ) from None
-    return listener
+    @property
+    def root(self) -> Path:
+        """The data directory."""
+        return self._layout.root
 
 
 def run_operator(
@@ -369,18 +339,19 @@ def run_operator(
     rpc_urls: Sequence[str] = (),
     epoch_seconds: int | None = None,
     port_file: Path | None = None,
+    api: Sequence[str] = API,
     **overrides: Any,
 ) -> int:
-    """Run the operator of a data directory in this process; its exit code. What is None comes from
-    config.toml. `port` 0 takes a free one, which `port_file` tells; `rpc_urls` are the vaults' endpoints in
-    genesis's order. Raises `NovateError`, `ChainError`."""
+    """Run the operator of a data directory: the sequencer in this process, the public interface (`api`, a command) in
+    one beside it; the exit code. What is None comes from config.toml. `port` 0 takes a free one, which `port_file`
+    tells; `rpc_urls` are the vaults' endpoints in genesis's order. Raises `NovateError`, `ChainError`."""
     node = Node(data_dir, rpc_urls=tuple(rpc_urls), epoch_seconds=epoch_seconds, **overrides)
     # A full collection over a large state stops the writer for as long as several commits; the core
     # makes no cycles, so what was loaded is set aside and the rest is collected rarely.
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1_000)
-    return node.run(host, port, port_file)
+    return run_node(node, host, port, port_file, api)
 
 
 def main() -> None:

@@ -173,6 +173,8 @@ class Pipeline:
         self.on_price = on_price
         # Hears every entry's outcomes as they are applied, under the lock: it must be quick and must not fail.
         self.watch: Callable[[list[Outcome]], None] | None = None
+        # Hears each signed head after its commit, before anyone gets a receipt: it must be quick and must not fail.
+        self.on_head: Callable[[SignedCheckpoint], None] | None = None
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="verify") if threads > 1 else None
         self._epochs: list[ClosedEpoch] = []
@@ -305,6 +307,8 @@ class Pipeline:
         else:
             for receipt in fresh:
                 receipt.checkpoint = checkpoint
+            if self.on_head is not None:
+                self.on_head(checkpoint)
         if size < first + len(fresh):
             assert self.halted is not None, "a commit that returned covers every entry"
             lost = halted_error(self.halted)

@@ -10,17 +10,23 @@ Rules:
 - A header goes out once `threshold` attestors have signed it. Until then nothing is wrong; when the
   next epoch is due, it is.
 - After a wind-down its final epoch is the last: from then on it is only posted again where a chain forgot it.
+- Fees follow the freeze deadline: what waits in a pool is bid for anew at the urgency of that moment, not at the one
+  of when it was sent (`Hurry`).
+- What an epoch's transactions cost is remembered per vault, since how long the ether lasts depends on it.
 - A vault that holds another header than ours under the same number ends posting: someone else signs
   with our key. A frozen vault is left to clearing.service.freeze, and the others go on once its
   escape is settled.
 """
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from clearing.chain.errors import ChainError
+from clearing.chain.fees import deadline_urgency
 from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import post_epoch_digest
 from clearing.model.commands import CloseEpoch
@@ -32,7 +38,42 @@ from clearing.service.operator import Operator, rejections
 from clearing.service.pipeline import Pipeline
 
 Proof = Callable[[int, int], list[bytes]]
+_COSTS = 8
 Posted = Callable[[int, EpochRecord], None]
+
+
+class Hurry:
+    """Seconds until anyone may freeze a vault, counted on by this machine's clock between two looks at the chain, so
+    that a transaction that waits, and a chain that does not answer, do not stop the time."""
+
+    def __init__(self, link: Link, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._clock_s = clock_s
+        self._seen: tuple[int, float] | None = None
+        self.deadline_s = 0
+
+    def look(self) -> None:
+        """Ask the chain. Raises `ChainError`."""
+        self.deadline_s = self.deadline_s or self._link.require().deadline_s()
+        self._seen = self._link.seconds_left(), self._clock_s()
+
+    @property
+    def seconds_left(self) -> int | None:
+        """None before the first look; negative when the deadline is past."""
+        if self._seen is None:
+            return None
+        seconds, at_s = self._seen
+        return int(seconds - (self._clock_s() - at_s))
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the chain was last asked."""
+        return None if self._seen is None else self._clock_s() - self._seen[1]
+
+    def urgency(self) -> float:
+        """How much posting matters now, 0 (no hurry) to 1 (at the deadline): what fees follow."""
+        left = self.seconds_left
+        return 0.0 if left is None else deadline_urgency(-self.deadline_s, 0, -left)
 
 
 class VaultPoster:
@@ -48,14 +89,16 @@ class VaultPoster:
         self.posted_epoch = 0
         self.frozen = False
         self.waiting = False
-        self.seconds_left: int | None = None
-        self.urgency = 0.0
+        self.hurry = Hurry(link)
+        # What the last epochs cost here, in wei, oldest first.
+        self.costs_wei: deque[int] = deque(maxlen=_COSTS)
         self._pipeline = pipeline
         self._book = book
         self._attested = attested
         self._proof = proof
         self._on_posted = posted
         self._told = 0
+        self._spent_wei = 0
         self._lock = threading.Lock()
 
     def post_missing(self) -> int:
@@ -71,6 +114,15 @@ class VaultPoster:
                 return 0
             return self._catch_up(self.link.client, closed)
 
+    @property
+    def seconds_left(self) -> int | None:
+        """Seconds until anyone may freeze the vault; None before its chain was asked."""
+        return self.hurry.seconds_left
+
+    @property
+    def urgency(self) -> float:
+        return self.hurry.urgency()
+
     def done(self, epoch: int) -> bool:
         """Whether nothing of this epoch is left to post here."""
         return self.frozen or self.posted_epoch >= epoch
@@ -82,20 +134,15 @@ class VaultPoster:
         if self.frozen:
             self._reached(posted)
             return 0
-        self._look_at_clock()
+        self.hurry.look()
         for epoch in range(posted + 1, closed + 1):
-            if not self._post(vault.urgent(self.urgency), self._book.load(epoch)):
+            if not self._post(vault.urgent(self.hurry.urgency), self._book.load(epoch)):
                 self.waiting = True
                 self._reached(epoch - 1)
                 return epoch - 1 - posted
             self._reached(epoch)
         self._reached(closed)
         return max(0, closed - posted)
-
-    def _look_at_clock(self) -> None:
-        """Time to the freeze deadline, which fees follow."""
-        self.seconds_left = self.link.seconds_left()
-        self.urgency = self.link.urgency(self.seconds_left)
 
     def _last_header(self, closed: int) -> int:
         """The last closed epoch that has a header for this vault."""
@@ -122,7 +169,7 @@ class VaultPoster:
         for chunk, digest in zip(part.chunks, part.chunk_hashes, strict=True):
             # Before the attestors sign: they check that the data is there.
             if not vault.diff_block(digest):
-                vault.publish_diff(chunk)
+                self._spent_wei += vault.publish_diff(chunk).paid_wei
         attestations = self._attested.enough(self.link.number, record.epoch)
         if attestations is None:
             return False
@@ -130,7 +177,9 @@ class VaultPoster:
         consistency = self._proof(before, record.snapshot_seq) if before else []
         digest = post_epoch_digest(self.link.spec.chain_id, vault.address, part.header_hash)
         signature = vault.wallet.sign_digest(digest)
-        vault.post_epoch(part.header, part.chunk_hashes, consistency, signature, attestations)
+        paid = vault.post_epoch(part.header, part.chunk_hashes, consistency, signature, attestations).paid_wei
+        self.costs_wei.append(self._spent_wei + paid)
+        self._spent_wei = 0
         return True
 
     def _reached(self, epoch: int) -> None:

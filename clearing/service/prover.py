@@ -7,21 +7,31 @@ epoch is posted. Building it never holds the writer's lock.
 """
 
 import threading
+from typing import Protocol
 
 from clearing.core import snapshot
 from clearing.core.leaves import state_leaf
 from clearing.core.state import Account, State
 from clearing.model.errors import Refused
 from clearing.model.params import params_hash
-from clearing.service.checkpoints import CheckpointSigner
+from clearing.service.checkpoints import SignedCheckpoint
 from clearing.service.epochs import EpochBook, EpochRecord
 from proofs import bundle as b
+
+
+class Signer(Protocol):
+    """Who signs heads: `CheckpointSigner`, or what asks one (clearing.api.proofs)."""
+
+    @property
+    def origin(self) -> str: ...
+
+    def sign(self, operator_key: bytes, size: int, root: bytes) -> SignedCheckpoint: ...
 
 
 class Prover:
     """Makes bundles. `posted` may be called from any thread."""
 
-    def __init__(self, book: EpochBook, signer: CheckpointSigner) -> None:
+    def __init__(self, book: EpochBook, signer: Signer) -> None:
         self._book = book
         self._signer = signer
         self._lock = threading.Lock()
@@ -46,6 +56,12 @@ class Prover:
                 note = self._signer.sign(state.operator_key, record.snapshot_seq, record.journal_root).note
                 self._views[record.epoch] = state, note
             return record, *self._views[record.epoch]
+
+    def note(self, epoch: int, operator_key: bytes) -> str:
+        """The signed head of a closed epoch, of this process's own record of it, by a key that is held here. Raises
+        `NovateError` UNKNOWN_EPOCH, KEY_NOT_HELD."""
+        record = self._book.load(epoch)
+        return self._signer.sign(operator_key, record.snapshot_seq, record.journal_root).note
 
     def bundle(self, owner: bytes, vault: int = 0) -> bytes:
         """The bundle file of an owner (20 bytes) in a vault's tree. Raises `Refused` NOT_POSTED, UNKNOWN_VAULT,

@@ -65,7 +65,7 @@ def recover(store: Store, layout: Layout, keep_snapshots: int = 3) -> Recovered:
     genesis = read_genesis(store)
     book = EpochBook(layout, genesis, keep_snapshots)
     try:
-        reducer, size, prev = _from_snapshot(store, book)
+        reducer, size, prev = from_snapshot(store, book)
         worker = Replayer(
             reducer, size, prev, store.root, lambda reducer, epoch: _take_note(store, book, reducer, epoch)
         )
@@ -79,6 +79,20 @@ def recover(store: Store, layout: Layout, keep_snapshots: int = 3) -> Recovered:
     return Recovered(worker.reducer, book, genesis, size, report.entries)
 
 
+def state_at_head(store: Store, layout: Layout) -> Reducer:
+    """The state at the journal's head, from the newest sound snapshot; nothing is written, so that it may be asked
+    for beside a running operator. Raises `NovateError` REPLAY_DIVERGED, NO_GENESIS, and the journal's codes."""
+    book = EpochBook(layout, read_genesis(store))
+    try:
+        worker = Replayer(*from_snapshot(store, book), store.root, lambda *_: None)
+        report = replay(entries(store, worker.size), check_signatures=False, replayer=worker)
+    except JournalError as error:
+        raise named(error) from None
+    if report.divergence is not None or worker.reducer is None:
+        raise NovateError("REPLAY_DIVERGED", f"{report.divergence}; this build does not reproduce the journal")
+    return worker.reducer
+
+
 def _take_note(store: Store, book: EpochBook, reducer: Reducer, epoch: ReplayedEpoch) -> None:
     """Write the records of an epoch that the tail closes, as the pipeline would have."""
     closed = ClosedEpoch(epoch.journal_size - 1, epoch.close_time_us, epoch.outcome, reducer)
@@ -88,7 +102,7 @@ def _take_note(store: Store, book: EpochBook, reducer: Reducer, epoch: ReplayedE
     book.flush()
 
 
-def _from_snapshot(store: Store, book: EpochBook) -> tuple[Reducer | None, int, tuple[bytes, ...]]:
+def from_snapshot(store: Store, book: EpochBook) -> tuple[Reducer | None, int, tuple[bytes, ...]]:
     """The newest snapshot that verifies: its reducer, the journal's size there, the last headers' hashes."""
     whole, end = book.last_whole(), store.head().next_seq
     for seq in reversed(book.snapshots.list()):

@@ -15,12 +15,26 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Protocol
 
 from clearing.model.errors import NovateError, Refused
 from clearing.service.pipeline import Begun, Pipeline, Receipt
 
 Result = Receipt | NovateError
-_Waiting = tuple[bytes, Future[Receipt]]
+
+
+class Waiter(Protocol):
+    """Who waits for one envelope: a `Future[Receipt]`, or what costs less than one. Called once, on the writer's
+    thread or within `enqueue`; must be quick and must not fail."""
+
+    def set_running_or_notify_cancel(self) -> bool: ...
+
+    def set_result(self, result: Receipt, /) -> None: ...
+
+    def set_exception(self, exception: BaseException, /) -> None: ...
+
+
+_Waiting = tuple[bytes, Waiter]
 
 
 class Sequencer:
@@ -41,6 +55,9 @@ class Sequencer:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._on_fatal = on_fatal
+        # Hears how many commands came (together) and how many were answered, of them refused; in one order.
+        self.on_queued: Callable[[int], None] | None = None
+        self.on_answered: Callable[[int, int], None] | None = None
         self._waiting: deque[_Waiting] = deque()
         self._wake = threading.Condition()
         self._closing = False
@@ -54,6 +71,11 @@ class Sequencer:
     def submit_many(self, raws: Sequence[bytes]) -> list[Future[Receipt]]:
         """Queue envelopes in order, under one lock."""
         futures: list[Future[Receipt]] = [Future() for _ in raws]
+        self.enqueue(raws, futures)
+        return futures
+
+    def enqueue(self, raws: Sequence[bytes], waiters: Sequence[Waiter]) -> None:
+        """Queue envelopes in order, each with who hears of it; when they cannot be queued, all hear that at once."""
         refusal: NovateError | None = None
         with self._wake:
             if self.fatal is not None:
@@ -63,12 +85,13 @@ class Sequencer:
             elif len(self._waiting) + len(raws) > self._max_waiting:
                 refusal = Refused("OVERLOADED", f"more than {self._max_waiting} commands wait; retry in a second")
             else:
-                self._waiting.extend(zip(raws, futures, strict=True))
+                if self.on_queued is not None:
+                    self.on_queued(len(raws))
+                self._waiting.extend(zip(raws, waiters, strict=True))
                 self._wake.notify()
         if refusal is not None:
-            for future in futures:
-                future.set_exception(refusal)
-        return futures
+            for waiter in waiters:
+                waiter.set_exception(refusal)
 
     @property
     def waiting(self) -> int:
@@ -120,6 +143,8 @@ class Sequencer:
                 return
             for (_, future), result in zip(batch, results, strict=True):
                 _resolve(future, result)
+            if self.on_answered is not None:
+                self.on_answered(len(results), sum(isinstance(result, NovateError) for result in results))
             if self.pipeline.halted is not None:
                 self._stop(self.pipeline.halted, following)
                 return
@@ -145,7 +170,7 @@ def _halted() -> NovateError:
     )
 
 
-def _resolve(future: Future[Receipt], result: Result) -> None:
+def _resolve(future: Waiter, result: Result) -> None:
     if not future.set_running_or_notify_cancel():
         return  # the caller went away; what it sent is journalled all the same
     if isinstance(result, NovateError):

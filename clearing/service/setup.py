@@ -6,6 +6,7 @@ deployed for the operator's address and the genesis names the vault; a set-up th
 goes on with the keys it finds. The journal is created last and whole.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,17 @@ def init_data_dir(
             store.append([entry], store.head())
     except JournalError as error:
         raise named(error) from None
-    (data_dir / FILE_NAME).write_text(render(settings), encoding="utf-8")
+    _write_config(data_dir / FILE_NAME, render(settings))
     return genesis
+
+
+def _write_config(path: Path, text: str) -> None:
+    """Mode 0600: an endpoint's URL may carry a key."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _check(chosen: Deployment) -> None:

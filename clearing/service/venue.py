@@ -80,10 +80,14 @@ class Venue:
         checkpoint = self.checkpoint()
         with self.lock:
             counters = views.status(self.state)
+        return counters | self.writer_status() | {"size": checkpoint.size, "root": views.plain(checkpoint.root)}
+
+    def writer_status(self) -> dict[str, Any]:
+        """What is not in the state: the parts beside the reducer, and what is wrong. Takes no lock."""
         halted = self._pipeline.halted or self._sequencer.fatal
-        return counters | {
-            "size": checkpoint.size,
-            "root": views.plain(checkpoint.root),
+        return {
+            "size": self.checkpoint().size,
+            "posted": self.posted(),
             "posted_epoch": self._poster.posted_epoch,
             "posting": self._poster.view(),
             "wind_down": self._ending(),

@@ -13,7 +13,7 @@ from tests.chain.nodes import Anvil, free_port
 
 @pytest.fixture(scope="session")
 def evm() -> Iterator[EmbeddedEvm]:
-    running = start_embedded(max_log_blocks=7, idle_exit_s=600)
+    running = start_embedded(max_log_blocks=7, idle_exit_s=3_600)
     yield running
     running.stop()
 

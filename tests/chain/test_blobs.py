@@ -65,6 +65,7 @@ def test_a_length_beyond_the_blob_is_refused() -> None:
         blobs.decode(bytes(blob))
 
 
+@pytest.mark.slow
 def test_the_empty_polynomials_hash_is_the_one_of_the_specification() -> None:
     """The commitment of the zero blob is the point at infinity, c0 and 47 zero bytes (EIP-4844)."""
     infinity = b"\xc0" + bytes(47)
@@ -72,6 +73,7 @@ def test_the_empty_polynomials_hash_is_the_one_of_the_specification() -> None:
     assert blobs.versioned_hash(bytes(blobs.BLOB_BYTES)) == b"\x01" + hashlib.sha256(infinity).digest()[1:]
 
 
+@pytest.mark.slow
 def test_an_archived_blob_is_checked_against_the_hash_on_the_chain() -> None:
     blob, other = blobs.encode(b"leaves"), blobs.encode(b"leaver")
     assert blobs.verified(blob, blobs.versioned_hash(blob)) == b"leaves"

@@ -123,6 +123,7 @@ def test_a_transaction_that_a_raised_base_fee_leaves_behind_is_replaced(
     assert pool_size(anvil) == 0
 
 
+@pytest.mark.slow
 def test_the_first_form_is_found_when_it_is_mined_after_all(sender: Make, anvil: Anvil, wallet: Wallet) -> None:
     """A replacement that no miner saw: the endpoint took it and passed it to nobody."""
     passed: list[str] = []
@@ -217,6 +218,7 @@ def test_a_transaction_that_was_mined_while_its_answer_was_lost_is_not_paid_agai
         assert (lost, shop.rpc.balance(SHOP) - before, shop.rpc.nonce(wallet.address) - nonce) == (1, 17, 1)
 
 
+@pytest.mark.slow
 def test_a_call_whose_waiter_gave_up_is_gone_on_with_and_not_sent_twice(
     sender: Make, anvil: Anvil, wallet: Wallet
 ) -> None:

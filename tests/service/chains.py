@@ -5,7 +5,6 @@ Rules: one process per chain, real contracts, real signatures. Vaults are deploy
 embedded chains have one chain id and the same key would give both vaults the same address.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +27,11 @@ from clearing.model.errors import NovateError
 from clearing.model.params import Params
 from clearing.model.signature import public_key_of, sign, sign_owner
 from clearing.service.config import VaultConfig
-from clearing.service.http import build_app
 from clearing.service.layout import Layout, create_keys, read_key
 from clearing.service.node import Node
 from clearing.service.pipeline import Receipt
 from journal.replay import entries
+from tests.api.beside import Beside
 from tests.nodes import ChainNode
 from tests.service.world import DEPLOYMENT, TREASURY, USD, address_of, make_data_dir, order, owner_of, seed_of
 
@@ -119,24 +118,16 @@ def deploy_venue(path: Path, evms: Sequence[ChainNode], **choices: Any) -> Deplo
 
 
 class Web:
-    """The node's HTTP interface, without a socket."""
+    """The node's HTTP interface, until the node is closed."""
 
     def __init__(self, node: Node) -> None:
-        self._app = build_app(node.venue, node.faults.report)
-
-    def _request(self, method: str, path: str, **content: Any) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self._app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://operator") as client:
-                return await client.request(method, path, **content)
-
-        return asyncio.run(ask())
+        self._url = Beside.with_node(node).url
 
     def get(self, path: str) -> httpx.Response:
-        return self._request("GET", path)
+        return httpx.get(self._url + path, timeout=30, trust_env=False)
 
     def post(self, path: str, **content: Any) -> httpx.Response:
-        return self._request("POST", path, **content)
+        return httpx.post(self._url + path, timeout=30, trust_env=False, **content)
 
 
 def take_in(node: Node) -> int:

@@ -135,10 +135,10 @@ def test_attestors_are_served_over_http(deployed: Deployed, node: Node) -> None:
     posting = client.get("/v1/status").json()["posting"]
     assert posting[0]["attestations"] == told and posting[0]["posted_epoch"] == 0
     for change, code in (
-        ({"vault": -1}, "UNKNOWN_VAULT"),
-        ({"vault": 2**70}, "UNKNOWN_VAULT"),
+        ({"vault": -1}, "BAD_PARAMETER"),
+        ({"vault": 2**70}, "BAD_PARAMETER"),
         ({"epoch": 9}, "UNKNOWN_EPOCH"),
-        ({"epoch": -1}, "UNKNOWN_EPOCH"),
+        ({"epoch": -1}, "BAD_PARAMETER"),
         ({"header_hash": "0x12"}, "BAD_PARAMETER"),
         ({"signature": "zz"}, "BAD_PARAMETER"),
         ({"more": 1}, "BAD_PARAMETER"),

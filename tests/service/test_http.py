@@ -91,22 +91,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert running.stop() == 0, (path / "log").read_text()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(server: Server) -> Iterator[ApiClient]:
+    """One client for everybody: it reads nothing older than any receipt."""
     with ApiClient(server.url) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def members(server: Server) -> Iterator[tuple[Session, Session]]:
-    """Two funded members and a price, on a client that lives as long as the server."""
-    client = ApiClient(server.url)
-    sessions = server.open(client, "alice"), server.open(client, "bob")
+def members(server: Server, api: ApiClient) -> tuple[Session, Session]:
+    """Two funded members and a price."""
+    sessions = server.open(api, "alice"), server.open(api, "bob")
     seed = read_key(Layout(server.path).keys / "publisher-0.ed25519")
     update = c.OracleUpdate(DEPLOYMENT, 0, bytes(32), now_us(), (c.Price(BTC, 50_000 * 10_000, 1),))
-    assert not client.submit(sign(update, seed))["rejected"]
-    yield sessions
-    client.close()
+    assert not api.submit(sign(update, seed))["rejected"]
+    return sessions
 
 
 def test_orders_trade_and_everything_can_be_read(api: ApiClient, members: tuple[Session, Session]) -> None:
@@ -114,12 +113,12 @@ def test_orders_trade_and_everything_can_be_read(api: ApiClient, members: tuple[
     alice, bob = members
     resting = alice.submit(order(size=3))
     assert resting["outcomes"][0]["type"] == "OrderPlaced"
-    assert api.book(BTC)["bids"] == [{"price_atoms": 500_000_000, "size_lots": 3, "orders": 1}]
+    assert api.book(BTC)["bids"] == [{"price_atoms": "500000000", "size_lots": "3", "orders": 1}]
     taken = bob.submit(order(ids.SELL, size=2))
     assert "TradeNovated" in [outcome["type"] for outcome in taken["outcomes"]]
     found = api.account(alice.account)
-    assert found["positions"][0]["size_lots"] == 2
-    assert found["orders"][0]["open_lots"] == 1
+    assert found["positions"][0]["size_lots"] == "2"
+    assert found["orders"][0]["open_lots"] == "1"
     proven = api.receipt(taken["seq"])
     entry = bytes.fromhex(proven["entry"][2:])
     size, root = proven["checkpoint"]["size"], bytes.fromhex(proven["checkpoint"]["root"][2:])

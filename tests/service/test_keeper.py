@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import structlog
-import uvicorn
 
 from clearing.client.http import ApiClient
 from clearing.client.session import Session
@@ -28,7 +27,6 @@ from clearing.model.codec import body_hash, encode
 from clearing.model.errors import NovateError
 from clearing.model.params import Instrument, Params
 from clearing.model.signature import public_key_of, sign, sign_owner
-from clearing.service.http import build_app
 from clearing.service.keeper import (
     EmergencyEpochs,
     Follower,
@@ -41,6 +39,7 @@ from clearing.service.keeper import (
 from clearing.service.layout import Layout, read_key, write_key
 from clearing.service.node import Node
 from journal.replay import entries
+from tests.api.beside import Beside
 from tests.service.chains import Deployed
 from tests.service.test_chain import deployed, evm  # noqa: F401 - fixtures
 from tests.service.world import BTC, DEPLOYMENT, INSTRUMENTS, USD, make_data_dir, order, owner_of, seed_of
@@ -61,8 +60,7 @@ class Served:
 
     path: Path
     node: Node
-    server: uvicorn.Server
-    thread: threading.Thread
+    beside: Beside
     api: ApiClient
     head: bytes = bytes(32)
     stopped: bool = False
@@ -70,25 +68,17 @@ class Served:
     @classmethod
     def start(cls, path: Path, background: bool = False, **choices: Any) -> Served:
         node = Node(path, log=SILENT, **choices)
-        app = build_app(node.venue, node.faults.report)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off"))
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
+        beside = Beside(node)
         if background:
             node.start_background()
-        port = server.servers[0].sockets[0].getsockname()[1]
-        return cls(path, node, server, thread, ApiClient(f"http://127.0.0.1:{port}"))
+        return cls(path, node, beside, ApiClient(beside.url))
 
     def stop(self) -> None:
         if self.stopped:
             return
         self.stopped = True
         self.api.close()
-        self.server.should_exit = True
-        self.thread.join(10)
+        self.beside.stop()
         self.node.close()
 
     def open(self, name: str, atoms: int) -> Session:

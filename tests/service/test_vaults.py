@@ -21,6 +21,8 @@ from tests.nodes import ChainNode, start_node
 from tests.service.chains import DEAD, DEADLINE_S, WINDOW_S, Deployed, deploy_venue, findings, refusal, take_in, trade
 from tests.service.world import USD, owner_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def evms() -> Iterator[list[ChainNode]]:

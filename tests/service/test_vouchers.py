@@ -184,7 +184,7 @@ def test_vouchers_are_served_over_http(deployed: Deployed, node: Node) -> None:
         ({"cumulative": "9" * 19}, "BAD_PARAMETER"),
         ({"cumulative": 121 * USD}, "BAD_SIGNATURE"),
         ({"owner": "0x12"}, "BAD_PARAMETER"),
-        ({"vault": -1}, "UNKNOWN_VAULT"),
+        ({"vault": -1}, "BAD_PARAMETER"),
         ({"asset": 4}, "UNKNOWN_ASSET"),
     ):
         refused = client.post("/v1/vouchers", json=body | change)

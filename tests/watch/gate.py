@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The operator's interface on a real port, and a gate before it that a test opens, shuts, or lies through."""
 
-import asyncio
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
-import uvicorn
 
-from clearing.service.http import build_app
 from clearing.service.node import Node
+from tests.api.beside import Beside
 
 Alter = Callable[[str, bytes], bytes]
 
@@ -20,19 +17,11 @@ class Served:
     """A node's HTTP interface; the node's own loops stay still, so that tests take each step."""
 
     def __init__(self, node: Node) -> None:
-        config = uvicorn.Config(build_app(node.venue, node.faults.report), port=0, log_config=None, lifespan="off")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve()), daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive(), "the interface did not start"
-            time.sleep(0.005)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        self._beside = Beside(node)
+        self.url = self._beside.url
 
     def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
+        self._beside.stop()
 
 
 class Gate:

@@ -22,6 +22,8 @@ from tests.service.world import USD, address_of, make_data_dir
 from tests.watch.gate import Served
 from tests.watch.scene import FUNDED, SILENT, WATCHERS, codes
 
+pytestmark = pytest.mark.slow
+
 NAMED: dict[str, Any] = {"attestors": tuple(wallet.address for wallet in WATCHERS), "threshold": 1}
 
 

@@ -45,6 +45,7 @@ def test_a_note_comes_back_cosigned(tmp_path: Path) -> None:
             assert cosignature.verify(parse(note), NAME, PUBLIC) == NOW
 
 
+@pytest.mark.slow
 def test_a_missing_witness_holds_nobody_up(tmp_path: Path) -> None:
     """Three witnesses, of whom one is gone and one never answers: the third's line comes back within the deadline."""
     silent = socket.create_server(("127.0.0.1", 0))
