@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo's chapters about risk: an options market maker on portfolio margin, its reports, its liquidation."""
+"""Chapters of the demo: bots that trade, and an options market maker on portfolio margin, its risk and its end."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from clearing.cli.desk import Desk, offer, quote, take
 from clearing.cli.output import usd
 from clearing.cli.stage import Member, StageError, must, novate, wait_for
 from clearing.client.http import ApiClient
+from clearing.client.session import Session
 from clearing.model import commands as c
 from clearing.model import ids
 from clearing.model import outcomes as o
@@ -25,6 +26,23 @@ _FIGURES = (
     ("maintenance", "margin_maintenance_atoms"),
 )
 BLOCK = 3_000
+
+
+def let_bots_trade(story: "Story", maker: Member, taker: Member) -> None:
+    """A market maker and a taker, as any member could run them."""
+    n = story.tell_
+    made, taken = story.market.meet(maker, taker, story.folder)
+    for member in (maker, taker):
+        # Above the nonces of the bot that had the key meanwhile.
+        member.session = Session.open(story.api, member.account, member.seed)
+    n.say(
+        f"{maker.name}'s bot makes a market over the stream: {made['orders']:,} quotes, {made['batches']:,} signatures"
+    )
+    n.say(f"{taker.name}'s bot takes: {taken['orders']:,} orders, {taken['fills']:,} fills")
+    left = made["open_orders"] + taken["open_orders"]
+    opposite = int(made["position_lots"]) == -int(taken["position_lots"])
+    how = f"{taken['fills']:,} fills, opposite positions, {left} orders open at their end"
+    n.prove("bots trade over the stream", taken["fills"] > 0 and opposite and left == 0, how)
 
 
 def open_desk(story: "Story", seed: bytes) -> None:

@@ -89,7 +89,7 @@ def take(api: ApiClient, taker: Member, desk: Desk, index: int, side: int, lots:
     spec = desk.instruments()[index]
     book = api.book(spec.id, 1)
     level = (book["asks"] if side == ids.BUY else book["bids"])[0]
-    order = c.PlaceOrder(spec.id, side, level["price_atoms"], lots, time.time_ns() // 1_000, tif=ids.IOC)
+    order = c.PlaceOrder(spec.id, side, int(level["price_atoms"]), lots, time.time_ns() // 1_000, tif=ids.IOC)
     receipt = taker.session.submit(order)
     if receipt["rejected"] or not any(o["type"] == "TradeNovated" for o in receipt["outcomes"]):
         raise StageError(f"{taker.name}'s option trade did not happen: {receipt['rejected'] or 'no fill'}")

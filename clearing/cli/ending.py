@@ -112,7 +112,7 @@ def _progress(status: dict[str, Any]) -> str:
     found = _summary(status)
     faults = "".join(f"; {part}: {code}" for part, code in sorted(status["faults"].items()))
     if not found["done"]:
-        orders, lots = status["open_orders"], status["open_interest_lots"]
+        orders, lots = status["open_orders"], int(status["open_interest_lots"])
         return f"closing: {orders} open orders, {lots} lots of open interest{faults}"
     if found["final_epoch"] is None:
         return f"everything is acknowledged; the final epoch closes next{faults}"

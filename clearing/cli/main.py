@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": (
@@ -12,7 +13,10 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "demo",
         "The whole story in one run: trade, verify, audit, walk away.",
     ),
+    "init": ("clearing.cli.ops.init", "init", "Set a venue up: keys, vault, configuration, genesis."),
     "operator": ("clearing.cli.operator", "operator", "Set up and run the venue."),
+    "config": ("clearing.cli.ops.config", "config_group", "Show the operator's configuration and its origins."),
+    "doctor": ("clearing.cli.ops.doctor", "doctor", "Check an operator's machine, keys, chains and journal."),
     "vault": (
         "clearing.cli.vault",
         "vault",
@@ -39,6 +43,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "Balances, positions and orders of an account.",
     ),
     "order": ("clearing.cli.member", "order", "Place and cancel orders."),
+    "bot": ("clearing.cli.bot", "bot", "Example bots: a market maker and a taker, over the stream."),
     "margin": ("clearing.cli.margin", "margin", "Margin mode, default-fund pledges, auctions."),
     "keeper": ("clearing.cli.keeper", "keeper", "Watch a venue: propose liquidations, bid, epochs in stress."),
     "market": ("clearing.cli.markets", "market", "Markets: show, list, delist, halt and resume."),
@@ -70,6 +75,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
         "ingest",
         "Feed recorded order flow through the sequencer.",
     ),
+    "completion": ("clearing.cli.completion", "completion", "Complete commands in bash, zsh and fish."),
 }
 
 
@@ -82,9 +88,20 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
+        from clearing.cli.extras import guarded
+
         module, attribute, _ = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return guarded(getattr(import_module(module), attribute), (cmd_name,))
+
+    def short_help_of(self, name: str) -> str:
+        """What --help says about one of the commands."""
+        return _COMMANDS[name][2]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """As click does, but without loading every command to ask for its help."""
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=self.short_help_of(name)) for name in names]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

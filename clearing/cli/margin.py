@@ -67,7 +67,8 @@ def auctions(api: str, as_json: bool) -> None:
         lines.append(
             f"account {row['account']}: {now}, on offer since {since}, marked at {usd(int(row['value_atoms']))}"
         )
-        lines += [f"  instrument {p['instrument']}: {p['size_lots']:+,} lots  {p['symbol']}" for p in row["positions"]]
+        held = ((p["instrument"], int(p["size_lots"]), p["symbol"]) for p in row["positions"])
+        lines += [f"  instrument {number}: {lots:+,} lots  {symbol}" for number, lots, symbol in held]
     emit({"auctions": found}, as_json, lines or ["no book is on offer"])
 
 

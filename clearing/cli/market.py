@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demo's simulated market: an oracle publisher and members who quote around it and cross."""
+"""The demo's simulated market: an oracle publisher, two bots of clearing.bots, and members who quote and cross."""
 
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clearing.cli.stage import Member, StageError
+from clearing.cli.stage import Bot, Member, StageError
 from clearing.client.http import ApiClient
 from clearing.model import commands as c
 from clearing.model import ids
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 BTC = 1
 TICK = 1_000
 PER_SIGNATURE = 20
+BOT_ORDERS = 40
 
 
 @dataclass
@@ -70,6 +72,36 @@ class Market:
         self._next_id += 1
         tif = ids.IOC if crossing else ids.GTC
         return c.PlaceOrder(BTC, side, price, rng.randrange(1, 40), self._next_id, tif=tif)
+
+    def meet(self, maker: Member, taker: Member, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Two bots trade over the stream, each a process of its own, while the oracle moves; what each of them did.
+
+        The taker begins when the maker's quotes are in the book, so that its orders find somebody. Afterwards the price
+        is what it was, so that what follows does not hang on how long this took."""
+        url, before, limits = self._api.url, self.price, ("--max-position", "400", "--size", "20")
+        bots = [Bot("maker", maker, folder, url, *limits, "--threshold-ppm", "100")]
+        try:
+            self._waver_until(lambda: bots[0].running() and bool(self._api.book(BTC, 1)["asks"]))
+            orders = ("--orders", str(BOT_ORDERS), "--per-second", "20", "--seconds", "30")
+            bots.append(Bot("taker", taker, folder, url, *limits, *orders))
+            self._waver_until(lambda: bots[0].running() and not bots[1].running())
+            taken = bots[1].stop()
+            return bots[0].stop(), taken
+        finally:
+            for bot in bots:
+                bot.kill()
+            self.price = before
+
+    def _waver_until(self, condition: Callable[[], bool]) -> None:
+        """The oracle goes up and down a little, several times a second."""
+        middle, deadline, turn = self.price, time.monotonic() + 60, 0
+        while not condition():
+            if time.monotonic() > deadline:
+                raise StageError("the bots did not trade in a minute")
+            turn += 1
+            self.price = middle
+            self.move(150 if turn % 2 else -150)
+            time.sleep(0.2)
 
     def trade(self, members: list[Member], orders: int, tell: Callable[[int], None]) -> Stats:
         """Members take turns, each signing 20 orders at once; the oracle moves a little in between."""

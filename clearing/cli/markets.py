@@ -47,12 +47,13 @@ def show(instrument: int | None, api: str, as_json: bool) -> None:
     row = next(item for item in found if item["id"] == instrument)
     lines = [_line(row)]
     for name, side in (("ask", reversed(book["asks"][:5])), ("bid", book["bids"][:5])):
-        lines += [f"  {name} {usd(level['price_atoms']):>18} {level['size_lots']:>12,} lots" for level in side]
+        rows = [(usd(int(level["price_atoms"])), int(level["size_lots"])) for level in side]
+        lines += [f"  {name} {price:>18} {lots:>12,} lots" for price, lots in rows]
     emit(row | {"book": book}, as_json, lines)
 
 
 def _line(row: dict[str, Any]) -> str:
-    mark = usd(int(row["mark_atoms"])) if row["mark_atoms"] else "no price yet"
+    mark = usd(int(row["mark_atoms"])) if int(row["mark_atoms"]) else "no price yet"
     halted = f"  HALTED: {row['halted']}" if row["halted"] else ""
     until = time.strftime("  until %Y-%m-%d %H:%M UTC", time.gmtime(int(row["expiry_us"]) // 1_000_000))
     ends = until if int(row["expiry_us"]) else ""

@@ -234,13 +234,13 @@ def _account_lines(found: dict[str, Any]) -> list[str]:
         what = f"{row['amount_atoms']} atoms of asset {row['asset']} ({row['symbol']})"
         lines.append(f"  holds     {what}, worth {worth} before haircut")
     for row in found["triggers"]:
-        what = f"{row['side']} {row['size_lots']:,} lots of {row['instrument']} at {row['when']}"
+        what = f"{row['side']} {int(row['size_lots']):,} lots of {row['instrument']} at {row['when']}"
         then = f"{usd(int(row['trigger_atoms']))}, then {row['kind']} at {usd(int(row['price_atoms']))}"
         other = f", or else {row['oco']}" if int(row["oco"]) else ""
         lines.append(f"  trigger   {row['client_order_id']}: {what} {then}{other}")
     for order in found["orders"]:
         price = usd(int(order["price_atoms"]))
-        what = f"{order['side']} {order['open_lots']:,} lots of {order['instrument']} at {price}"
+        what = f"{order['side']} {int(order['open_lots']):,} lots of {order['instrument']} at {price}"
         lines.append(f"  order     {order['client_order_id']}: {what}")
     return lines
 

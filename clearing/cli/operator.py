@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`novate operator keys|init|run|rotate|wind-down`: set up, run and end the venue."""
+"""`novate operator keys|init|run|status|rotate|backup|restore|wind-down`: set up, run and end the venue."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clearing.cli.ending import wind_down
+from clearing.cli.ops.backup import back_up, restore
+from clearing.cli.ops.config import run_options
+from clearing.cli.ops.status import status
 from clearing.cli.options import NUMBER, SEVERAL, json_option, open_endpoint
 from clearing.cli.output import emit, fail, note, parse_address, reports_errors
 from clearing.model.params import Instrument
@@ -29,7 +32,8 @@ def operator() -> None:
     """Set up and run the venue."""
 
 
-operator.add_command(wind_down)
+for _command in (wind_down, status, back_up, restore):
+    operator.add_command(_command)
 
 
 @operator.command("keys")
@@ -111,6 +115,22 @@ def init(
 
     Attestors, threshold and governor are what the vaults themselves say.
     """
+    found = found_venue(directory, rpcs, vaults, confirmations, origin, publishers, instruments, params_file)
+    emit(found, as_json)
+    note(f"edit {directory}/config.toml if needed, then: novate operator run {directory}")
+
+
+def found_venue(
+    directory: Path,
+    rpcs: tuple[str, ...],
+    vaults: tuple[str, ...],
+    confirmations: str,
+    origin: str,
+    publishers: int,
+    instruments: Path | None,
+    params_file: Path | None,
+) -> dict[str, object]:
+    """Keys, configuration and genesis for deployed vaults; what was founded."""
     from clearing.chain.deploy import require_verified, verify_deployment
     from clearing.chain.governance import checks_of
     from clearing.chain.vault import VaultClient
@@ -143,9 +163,7 @@ def init(
     )
     genesis = init_data_dir(directory, chosen, time.time_ns() // 1_000, config, publishers)
     addresses = [spec.address for spec in genesis.vaults]
-    found = {"directory": directory, "deployment": genesis.deployment, "vault": addresses[0], "vaults": addresses}
-    emit(found, as_json)
-    note(f"edit {directory}/config.toml if needed, then: novate operator run {directory}")
+    return {"directory": directory, "deployment": genesis.deployment, "vault": addresses[0], "vaults": addresses}
 
 
 def _config(rpcs: tuple[str, ...], confirmations: str) -> "Config":
@@ -220,31 +238,29 @@ def _params(path: Path | None, publishers: int) -> "Params":
 
 @operator.command("run")
 @_data
-@click.option("--host", help="Address to listen on; from config.toml by default.")
-@click.option("--port", type=int, help="Port; 0 chooses a free one.")
+@run_options
 @click.option(
     "--port-file", type=click.Path(path_type=Path, dir_okay=False), help="Write the port here once it serves."
 )
-@click.option(
-    "--rpc",
-    "rpcs",
-    multiple=True,
-    help=f"Endpoint of a vault's chain, in genesis's order; {SEVERAL}; from config.toml by default.",
-)
-@click.option("--epoch-seconds", type=int, help="How often to post an epoch.")
 @reports_errors
 def run(
     directory: Path,
     host: str | None,
     port: int | None,
-    port_file: Path | None,
+    private_port: int | None,
     rpcs: tuple[str, ...],
     epoch_seconds: int | None,
+    log_json: bool | None,
+    port_file: Path | None,
 ) -> None:
-    """Run sequencer, HTTP interface, chain intake and epoch poster over DIRECTORY, until SIGTERM."""
+    """Run sequencer, HTTP interface, chain intake and epoch poster over DIRECTORY, until SIGTERM.
+
+    Metrics, probes and the operator's figures are served on a private port of their own (default 127.0.0.1:8641).
+    """
     from clearing.service.node import run_operator
 
-    raise SystemExit(run_operator(directory, host, port, rpcs, epoch_seconds, port_file))
+    chosen: dict[str, Any] = {"private_port": private_port, "log_json": log_json}
+    raise SystemExit(run_operator(directory, host, port, rpcs, epoch_seconds, port_file, **chosen))
 
 
 @operator.command("rotate")

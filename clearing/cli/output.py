@@ -93,6 +93,10 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             fail("IO_ERROR", f"{reason}; check the path and its permissions")
         except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
+            if isinstance(error, ModuleNotFoundError):
+                from clearing.cli.extras import refuse_for
+
+                refuse_for(error)
             code = getattr(error, "code", None)
             if isinstance(code, str):
                 message = str(getattr(error, "message", error))

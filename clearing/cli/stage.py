@@ -2,6 +2,8 @@
 """The demo's stage: a chain, an operator's process, members with wallets, and a narrator."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.client.http import ApiClient
 from clearing.client.session import Session
+from clearing.service.layout import write_key
 
 
 class Narrator:
@@ -67,14 +70,16 @@ class Result:
         return found
 
 
+def _clean() -> dict[str, str]:
+    """The environment without any NOVATE_* of the caller's."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("NOVATE_")}
+    return clean | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+
+
 def novate(*arguments: str, cwd: Path | None = None) -> Result:
     """Run the command line in a process of its own, knowing only its arguments."""
-    import os
-
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("NOVATE_")}
     command = [sys.executable, "-m", "clearing.cli", *arguments]
-    clean["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=clean, timeout=180)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=_clean(), timeout=180)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
@@ -108,6 +113,45 @@ class Operator:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(10)
+
+
+class Bot:
+    """`novate bot maker` or `taker` as a process of its own, with the member's session key in a file."""
+
+    def __init__(self, kind: str, member: "Member", folder: Path, url: str, *options: str) -> None:
+        key = folder / f"{member.name}.session"
+        if not key.exists():
+            write_key(key, member.seed)
+        self._log = folder / f"bot-{kind}.log"
+        command = [sys.executable, "-m", "clearing.cli", "bot", kind, "--account", str(member.account)]
+        command += ["--key", str(key), "--api", url, "--json", *options]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, env=_clean()
+            )
+
+    def running(self) -> bool:
+        """False when it ended well. Raises `StageError` when it did not."""
+        code = self._process.poll()
+        if code:
+            raise StageError(f"a bot exited {code}: {self._log.read_text()[-800:]}")
+        return code is None
+
+    def stop(self) -> dict[str, Any]:
+        """Ask it to end if it has not; what it did. Raises `StageError`."""
+        if self.running():
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            out, _ = self._process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            raise StageError("a bot did not end") from None
+        return must(Result(self._process.returncode, out, self._log.read_text()), "a bot").data
+
+    def kill(self) -> None:
+        """If it is still there."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:

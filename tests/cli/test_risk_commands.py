@@ -125,7 +125,7 @@ def test_markets_show_kind_price_and_expiry(desk: Desk) -> None:
     shown = desk.ok("market", "show").out
     assert "BTC-JUN-60-C" in shown and f"until {EXPIRY.replace('T', ' ')} UTC" in shown and "no price yet" not in shown
     rows = {row["id"]: row for row in desk.ok("market", "show", "--json").data["instruments"]}
-    assert rows[int(CALL)]["strike_atoms"] == 60 * UNIT and rows[int(FUTURE)]["mark_atoms"] == 60 * UNIT
+    assert rows[int(CALL)]["strike_atoms"] == rows[int(FUTURE)]["mark_atoms"] == str(60 * UNIT)
     desk.ok("order", "place", CALL, "sell", "3", "50", who=desk.alice)
     assert "ask          50.000000            3 lots" in desk.ok("market", "show", CALL).out
 
@@ -247,7 +247,8 @@ def test_an_account_on_portfolio_margin_is_reported_as_the_operator_says(desk: D
     """The mode, the binding scan, and the same figures from the operator, its blocks and its files."""
     desk.ok("margin", "mode", "portfolio", who=desk.alice)
     desk.move("60")
-    mark = next(r for r in desk.ok("market", "show", "--json").data["instruments"] if r["id"] == int(PUT))["mark_atoms"]
+    rows = desk.ok("market", "show", "--json").data["instruments"]
+    mark = next(int(row["mark_atoms"]) for row in rows if row["id"] == int(PUT))
     desk.trade(desk.alice, desk.bob, PUT, "5", f"{mark // 1_000 / 1_000:.3f}")
     desk.trade(desk.bob, desk.alice, FUTURE, "5", "60.000")
     found = desk.account(desk.alice)
@@ -308,7 +309,7 @@ def test_a_pledge_leaves_equity_and_is_locked(desk: Desk) -> None:
     before = int(str(desk.account(desk.alice)["equity_atoms"]))
     desk.ok("margin", "pledge", "500", who=desk.alice)
     found = desk.account(desk.alice)
-    assert int(str(found["equity_atoms"])) == before - 500 * UNIT and found["pledged_atoms"] == 500 * UNIT
+    assert int(str(found["equity_atoms"])) == before - 500 * UNIT and found["pledged_atoms"] == str(500 * UNIT)
     shown = desk.ok("account", "show", who=desk.alice).out
     assert "pledged" in shown and "500.000000  to the default fund, the last at 20" in shown
     for arguments, code in ((["100", "--release"], "PLEDGE_LOCKED"), (["9999999"], "INSUFFICIENT_BALANCE"),
@@ -333,7 +334,7 @@ def test_a_failing_options_book_is_auctioned_shown_priced_and_sold(desk: Desk) -
     nothing = desk.run("margin", "bid", str(desk.carol.account), "--max-pay", "1", who=desk.bob)
     assert (nothing.status, nothing.code) == (1, "NO_AUCTION")
     call = next(r for r in desk.ok("market", "show", "--json").data["instruments"] if r["id"] == int(CALL))
-    price = f"{call['mark_atoms'] // 1_000 / 1_000:.3f}"
+    price = f"{int(call['mark_atoms']) // 1_000 / 1_000:.3f}"
     desk.trade(desk.carol, desk.bob, CALL, "170", price)
     desk.move("68")
     with desk.api() as client:

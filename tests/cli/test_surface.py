@@ -82,8 +82,8 @@ def test_every_command_that_asks_a_chain_takes_several_endpoints() -> None:
 def readme_commands() -> list[str]:
     """Every `novate ...` of README, from code blocks and from inline code, without comments."""
     text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```[a-z]*\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     lines = [part for line in [*"\n".join(blocks).splitlines(), *inline] for part in line.split("#")[0].split("&&")]
     found = [re.match(r"(?:\$ )?novate (.+)", line.strip()) for line in lines]
     return [match[1] for match in found if match is not None]
@@ -109,7 +109,8 @@ def test_readme_names_only_targets_variables_and_modules_that_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([a-z-]+)", text)) - {"sure"} <= targets
     variables = {p.envvar for command in COMMANDS.values() for p in command.params if p.envvar}
-    assert set(re.findall(r"NOVATE_[A-Z]+", text)) == variables
+    told = set(re.findall(r"NOVATE_[A-Z]+", text))
+    assert told and told <= variables
     for module, options in re.findall(r"python -m ([a-z.]+)([^\n&`]*)", text):
         command = [sys.executable, "-m", module, "--help"]
         shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=60).stdout

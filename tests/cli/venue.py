@@ -171,7 +171,8 @@ class Venue:
         for person in (self.alice, self.bob):
             self.ok("order", "cancel", "--all", who=person)
         with self.api() as client:
-            sizes = {row["instrument"]: row["size_lots"] for row in client.account(self.alice.account)["positions"]}
+            held = client.account(self.alice.account)["positions"]
+            sizes = {row["instrument"]: int(row["size_lots"]) for row in held}
         for instrument, lots in sizes.items():
             buyer, seller = (self.alice, self.bob) if lots < 0 else (self.bob, self.alice)
             rows = ((seller, "sell", ()), (buyer, "buy", ("--tif", "ioc")))
