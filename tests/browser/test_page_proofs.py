@@ -20,6 +20,8 @@ from proofs.verify import Verdict, verify_bytes
 from tests.browser.material import ENTRIES, LOG_KEY, ORIGIN, PUBLIC, SEED, WITNESSES, note, offline, tlog_proof
 from tests.browser.viewer import Result, Viewer
 
+pytestmark = pytest.mark.slow
+
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 BUNDLE = offline()
 DATA = b.encode(BUNDLE)

@@ -82,8 +82,27 @@
     }
   }
 
+  // Endpoints that are asked by a function instead of over the network: a wallet's, for a page that has one.
+  const PROVIDED = new Map();
+
+  // Make `ask(method, params)` an endpoint; its address. `name` is what a person reads.
+  function provideEndpoint(name, ask) {
+    const url = `provided://${name}`;
+    PROVIDED.set(url, ask);
+    return url;
+  }
+
+  async function provided(url, method, params) {
+    try {
+      return await PROVIDED.get(url)(method, params);
+    } catch (error) {
+      return unknown("RPC_REFUSED", `${shown(url)} refuses ${method}: ${N.plain(error.message ?? error, 160)}`);
+    }
+  }
+
   // The result of one request. A node's refusal is RPC_REFUSED, everything else that is no answer RPC_MALFORMED.
   async function request(url, method, params) {
+    if (PROVIDED.has(url)) return provided(url, method, params);
     const { status, bytes } = await post(url, method, params);
     let answer = null;
     try {
@@ -208,5 +227,5 @@
     };
   }
 
-  Object.assign(N, { SELECTORS, parseEndpoints, readVault });
+  Object.assign(N, { provideEndpoint, SELECTORS, parseEndpoints, readVault });
 })((globalThis.Novate = globalThis.Novate || {}));
