@@ -17,6 +17,7 @@ def grown(label: str) -> Figure:
     return replace(PLAIN, label=label, axis="accounts", points=[(10.0, 0.001), (100.0, 0.02)])
 
 
+@pytest.mark.slow
 def test_each_figure_with_points_has_a_panel(tmp_path: Path) -> None:
     """Titles and axes stand in the picture; figures without points do not count."""
     path = tmp_path / "deep" / "growth.svg"
@@ -33,6 +34,7 @@ def test_without_points_nothing_is_written(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--plot` draws what risk-growth measured, and is refused where that was not asked for."""
 

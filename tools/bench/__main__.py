@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.bench import audits, core, disk, gas, growth, liquidations, live, plot, replay, risk
+from tools.bench import audits, core, disk, gas, growth, link, liquidations, live, plot, replay, risk
+from tools.bench.load import figures as load
 from tools.bench.measure import Figure, Plan
 
 GROWTH = "risk-growth"
@@ -21,6 +22,8 @@ BENCHMARKS: dict[str, Callable[[Plan], list[Figure]]] = {
     "live": live.live,
     "batched": live.batched,
     "outside": live.outside,
+    "link": link.link,
+    "load": load.load,
     "matching": core.matching,
     "replay": replay.without_signatures,
     "replay-signed": replay.with_signatures,
