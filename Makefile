@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml uv.lock tools/bootstrap.sh
 	@bash tools/bootstrap.sh
 	@touch $@
 
-.PHONY: help setup demo test test-slow soak lint format bench contracts forge forge-slow verifiers coverage-contracts slither clean
+.PHONY: docs help setup demo test test-slow soak lint format bench contracts dist man forge forge-slow verifiers coverage-contracts slither clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-slow: $(STAMP) ## the slow suite: thousands of kills, whole trading days
 
 soak: $(STAMP) ## every test with many more random examples; takes hours
 	$(PYTEST) -m "slow or not slow" --hypothesis-profile=soak $(ARGS)
+
+docs: $(STAMP) ## write docs/reference from the code; `python -m tools.docs.run` runs the pages' commands
+	$(BIN)/python -m tools.docs.reference $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, and our own rules
 	$(BIN)/ruff check .
@@ -86,6 +89,16 @@ slither: $(STAMP) ## static analysis of the contracts, each finding explained (n
 	@test -d contracts/node_modules/solc || (cd contracts && npm ci --no-audit --no-fund)
 	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/.tools/slither bash tools/bootstrap.sh --project tools/slither
 	$(BIN)/python -m tools.slither $(ARGS)
+
+# The time of the last commit: whoever builds that commit gets the same bytes.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+dist: $(STAMP) ## wheel and sdist into dist/, byte for byte the same for everyone
+	@rm -rf dist
+	$(BIN)/python -m build --no-isolation --sdist --wheel --outdir dist .
+	@cd dist && sha256sum *
+
+man: $(STAMP) ## manual pages into build/man; the wheel brings its own
+	@$(BIN)/python -m tools.packaging.man build/man/man1
 
 clean: ## remove the environment, the fetched tools and every cache
 	rm -rf .venv .venv-* .tools build dist contracts/node_modules

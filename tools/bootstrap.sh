@@ -104,7 +104,7 @@ sync_with_pip() {
     locked_versions >.tools/constraints.txt
     # --group needs pip 25.1.
     "$ENV_DIR/bin/python" -m pip install --quiet --upgrade 'pip>=25.1' &&
-        "$ENV_DIR/bin/python" -m pip install --quiet --constraint .tools/constraints.txt --editable . "${groups[@]}" ||
+        "$ENV_DIR/bin/python" -m pip install --quiet --constraint .tools/constraints.txt --editable '.[all]' "${groups[@]}" ||
         die "pip could not install the dependencies (its message is above)" \
             "Check the network and proxy (PIP_INDEX_URL, HTTPS_PROXY); then run make again"
 }
