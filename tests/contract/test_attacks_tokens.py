@@ -12,6 +12,8 @@ from tests.contract.reference import Leaf
 from tests.contract.signing import OPERATOR, address_of, sign, voucher_digest
 from tests.contract.world import TOKEN, TREASURY, VAULT, World, member, owner
 
+pytestmark = pytest.mark.slow
+
 REENTRANT = load("ReentrantToken")
 BLACKLIST = load("BlacklistToken")
 FEE = load("FeeToken")
