@@ -53,13 +53,12 @@ def run(
     grace: float, alarm: int, alert_command: str, interval: float, once: bool,
 ) -> None:  # fmt: skip
     """Follow journal and chains until SIGTERM or SIGINT; logs JSON lines to stderr."""
-    import signal
-    import threading
 
     from clearing.chain.rpc import parse_address
     from clearing.chain.vault import VaultClient
     from clearing.chain.wallet import Wallet
     from clearing.client.http import ApiClient
+    from clearing.service.doorbell import Doorbell
     from clearing.service.node import configure_logging
     from clearing.watch.attestor import Attestor, Settings
 
@@ -84,9 +83,8 @@ def run(
                 attestor.turn()
                 _end(attestor.alerts)
                 return
-            stop = threading.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())
+            stop = Doorbell()
+            stop.answer_signals()
             log.info("watching", signs=not settings.watch_only, vaults=len(places))
             attestor.run(stop, interval)
             log.info("stopped")

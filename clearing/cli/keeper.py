@@ -52,12 +52,11 @@ def run(
     rpcs: tuple[str, ...], stress_share: float, fund_floor: str, emergency_seconds: int, interval: float, once: bool,
 ) -> None:  # fmt: skip
     """Replay the venue's journal as it grows and act on it until SIGTERM or SIGINT; logs JSON lines to stderr."""
-    import signal
-    import threading
 
     from clearing.cli.member import read_seed
     from clearing.client.http import ApiClient
     from clearing.client.session import Session
+    from clearing.service.doorbell import Doorbell
     from clearing.service.keeper import EmergencyEpochs, Follower, Keeper, Settings, from_api, from_directory
     from clearing.service.node import configure_logging
 
@@ -79,9 +78,8 @@ def run(
         if once:
             log.info("done", submitted=watch.turn())
             return
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = Doorbell()
+        stop.answer_signals()
         log.info("watching", account=account)
         watch.run(stop, interval)
         log.info("stopped")

@@ -12,7 +12,6 @@ Rules:
   posted, and not more often than `emergency_seconds`.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from clearing.model.commands import BidAuction, CloseEpoch, OperatorBatch, Propo
 from clearing.model.errors import NovateError
 from clearing.model.signature import sign
 from clearing.service import config as configuration
+from clearing.service.doorbell import Stop
 from clearing.service.layout import KeyRing, Layout
 from clearing.service.links import Link, close_links, connect
 from journal import JournalError, Store
@@ -162,7 +162,7 @@ class Keeper:
             count += self._bid(state)
         return count + self._stress(state, found)
 
-    def run(self, stop: threading.Event, interval_s: float) -> None:
+    def run(self, stop: Stop, interval_s: float) -> None:
         """Turn until `stop`. What a later attempt may mend is logged and tried again; a divergence is raised."""
         last = ""
         while not stop.is_set():

@@ -8,9 +8,6 @@ Rules:
   killed, the interface ends with it.
 """
 
-import contextlib
-import os
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from clearing.model.errors import NovateError
 from clearing.service.config import variable
+from clearing.service.doorbell import Doorbell
 from clearing.service.epochs import write_durably
 from clearing.service.supervise import Supervisor
 
@@ -28,25 +26,6 @@ if TYPE_CHECKING:
 
 # What runs beside the sequencer. By name, since the interface imports the service and not the other way round.
 API: Final = (sys.executable, "-m", "clearing.api")
-
-
-class Doorbell:
-    """Wakes the main thread, from a signal's handler or any thread: an Event may not be set in a handler."""
-
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-
-    def ring(self) -> None:
-        with contextlib.suppress(OSError):  # closed: a signal that comes after the end
-            os.write(self._write, b"!")
-
-    def wait(self) -> None:
-        """Until it was rung; handlers of signals run meanwhile."""
-        os.read(self._read, 1)
-
-    def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
 
 
 def listen(host: str, port: int, setting: str = "another") -> socket.socket:
@@ -109,8 +88,7 @@ def run_node(
     environment = {variable(name): value for name, value in told.items()}
     supervisor = Supervisor([*api, str(node.root)], listener, node.log, served, failed, environment)
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: bell.ring())
+        bell.answer_signals()
     node.on_fatal = bell.ring
     if node.sequencer.fatal is not None:
         bell.ring()

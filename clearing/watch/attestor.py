@@ -17,7 +17,6 @@ Rules:
 
 import json
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from clearing.chain.vault import VaultClient
 from clearing.chain.wallet import Wallet
 from clearing.client.http import ApiClient
 from clearing.model.errors import NovateError
+from clearing.service.doorbell import Stop
 from clearing.watch import evidence, verdict
 from clearing.watch.follow import Follower
 from clearing.watch.signer import SigningLog, attest
@@ -111,7 +111,7 @@ class Attestor:
 
     # --- the loop ---
 
-    def run(self, stop: threading.Event, interval_s: float) -> None:
+    def run(self, stop: Stop, interval_s: float) -> None:
         """Turn until `stop`; faults are reported and tried again."""
         while not stop.is_set():
             self.turn()

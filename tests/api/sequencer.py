@@ -6,17 +6,16 @@ off: a ticker that finds something due would journal an entry that the test has 
 """
 
 import os
-import signal
 import sys
 from pathlib import Path
 
+from clearing.service.doorbell import Doorbell
 from clearing.service.node import Node
-from clearing.service.run import Doorbell
 
 
 def main() -> None:
     bell = Doorbell()
-    signal.signal(signal.SIGTERM, lambda *_: bell.ring())
+    bell.answer_signals()
     node = Node(Path(sys.argv[1]))
     print("ready", flush=True)
     bell.wait()

@@ -27,12 +27,12 @@ from clearing.model import commands as c
 from clearing.model import ids, signature
 from clearing.model.params import Params
 from clearing.service.config import ApiConfig, Config
+from clearing.service.doorbell import Doorbell
 from clearing.service.epochs import EpochBook
 from clearing.service.layout import Layout, create_keys
 from clearing.service.node import Node, now_us
 from clearing.service.pipeline import Receipt
 from clearing.service.recover import open_store, read_genesis
-from clearing.service.run import Doorbell
 from clearing.service.setup import Deployment, init_data_dir
 from tools.bench import workload as w
 from tools.bench.measure import Figure, Plan, at_least, at_most, median, percentile, quotients, seconds
@@ -87,7 +87,7 @@ def sequencer(folder: Path) -> Iterator[None]:
 def serve(folder: Path) -> None:
     """What that process does."""
     bell = Doorbell()
-    signal.signal(signal.SIGTERM, lambda *_: bell.ring())
+    bell.answer_signals()
     node = Node(folder)
     print("ready", flush=True)
     bell.wait()
