@@ -77,6 +77,7 @@ _good = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(_OPS), st.data())
 def test_a_frame_is_taken_just_when_it_is_as_described(asks: Any, op: str, data: st.DataObject) -> None:

@@ -190,6 +190,7 @@ def _shown(items: list[Any]) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.slow
 def test_what_was_not_read_at_the_start(world: World) -> None:
     """Orders from before it are known as far as the state knows them, and end as they do; tapes below it come from
     the journal as if they had been read."""
@@ -305,6 +306,7 @@ def test_withdrawals_name_the_epoch_that_carries_them(world: World) -> None:
     run(body())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [100_000, 5])
 def test_what_comes_while_the_journal_is_read(world: World, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     """Counts once: whether it may wait, or is too much for that and is read from the journal as well."""

@@ -135,6 +135,7 @@ def _check_orders(account: Account, commands: tuple[c.PlaceOrder, ...], outlook:
         assert told.resting == (rests.open_lots if rests is not None else 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_it_says_what_the_reducer_then_does(world: World, seed: int) -> None:
     """Many random accounts and batches: standard and portfolio margin, positions, resting orders of others, own ones,

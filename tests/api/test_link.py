@@ -273,6 +273,7 @@ def test_hostile_bytes_end_their_own_connection_only(venue: World, rng: random.R
         run(until(lambda: link.connections == 1))
 
 
+@pytest.mark.slow
 def test_who_does_not_read_is_cut_and_others_are_not(venue: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unread answers are bounded per connection: past the bound it is cut, while another one is served."""
     monkeypatch.setattr(commands, "MAX_UNREAD_BYTES", 20_000)
@@ -339,6 +340,7 @@ def test_a_clean_stop_answers_what_it_took(venue: World) -> None:
     assert sorted(done) == [seq for seq, entry in entries_of.items() if any(raw in entry for raw in raws)]
 
 
+@pytest.mark.slow
 def test_the_socket_is_this_users_alone(venue: World) -> None:
     """Mode 0600 while it runs, gone afterwards; one that a killed process left there is replaced."""
     path = Layout(venue.path).link

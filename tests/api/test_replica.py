@@ -142,6 +142,7 @@ def test_it_starts_from_the_newest_sound_snapshot(venue: World) -> None:
         assert {state for _, state in found} == {dump(node.pipeline.reducer.state)}
 
 
+@pytest.mark.slow
 def test_reads_go_on_while_the_sequencer_is_gone(venue: World) -> None:
     """kill -9 of the sequencer: the replica says that it is stale and answers all the same; when a sequencer is back it
     goes on where it stood, without having been restored."""
@@ -199,6 +200,7 @@ def test_a_sequencer_that_stands_still_makes_reads_stale(venue: World, monkeypat
         run(body(writer.process))
 
 
+@pytest.mark.slow
 def test_a_lagging_follower_is_cut_and_catches_up(venue: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A follower that the ring passed by is cut, reads what it missed from the disk, and ends in the same state. The
     writer does not wait for it: everything is committed while the follower stands still."""
@@ -438,6 +440,7 @@ def test_closing_waits_for_the_thread(venue: World, monkeypatch: pytest.MonkeyPa
     run(body())
 
 
+@pytest.mark.slow
 def test_a_killed_follower_is_not_noticed_by_the_sequencer(venue: World) -> None:
     """kill -9 of a following process under load: every command is answered, and the next one starts and agrees."""
     script = (

@@ -288,6 +288,7 @@ def _after(event: threading.Event, work: Any) -> Any:
     return run_it
 
 
+@pytest.mark.slow
 def test_epochs_and_checkpoints_are_told(venue: World) -> None:
     """A closed epoch is told with the hashes of its headers, once; a checkpoint follows the journal."""
 
@@ -321,6 +322,7 @@ def test_epochs_and_checkpoints_are_told(venue: World) -> None:
 # --- commands ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_submits_get_receipts_of_what_the_journal_holds(venue: World) -> None:
     """Results are per envelope and in their place; the same bytes get the same receipt; what was done is told on the
     channels; and all is as the journal has it."""
@@ -348,6 +350,7 @@ def test_submits_get_receipts_of_what_the_journal_holds(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_frames_of_many_clients_are_sequenced_in_each_ones_order(venue: World) -> None:
     """Pipelined submits are answered by frame, and a connection's orders keep its order."""
     batches = {name: [venue.batch(name, order(coid=coid, price=40_000 * 10_000)) for coid in range(1, 61)]
@@ -377,6 +380,7 @@ def test_frames_of_many_clients_are_sequenced_in_each_ones_order(venue: World) -
         run(body())
 
 
+@pytest.mark.slow
 def test_without_a_sequencer_reads_go_on_and_retries_do_no_harm(venue: World) -> None:
     """When the sequencer is gone, submits say so, heartbeats say stale, and snapshots are served; when it is back, the
     same bytes are carried out once."""
@@ -433,6 +437,7 @@ def test_limits_are_of_the_connection_and_of_the_key(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_subscribed_to_is_said(venue: World) -> None:
     """Errors have a code and leave the connection as it was."""
 
@@ -462,6 +467,7 @@ def test_what_cannot_be_subscribed_to_is_said(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_the_stream_works_on_a_plain_server_too(venue: World) -> None:
     """Without the protocol class of ours, frames take the ordinary way."""
     settings = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
@@ -483,6 +489,7 @@ def test_the_stream_works_on_a_plain_server_too(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_a_stop_answers_what_is_under_way_and_says_restart(venue: World) -> None:
     """At shutdown, what was submitted gets its receipt, then everyone 1012."""
 

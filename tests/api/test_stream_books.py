@@ -103,6 +103,7 @@ async def _compare(one: Client, record: Record, at: Served) -> int:
     return deltas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 1_000])
 def test_deltas_applied_to_a_snapshot_are_the_book(tmp_path: Path, depth: int) -> None:
     """Over random trading of four members in two markets, with clients that come, leave and come again at any moment
@@ -184,6 +185,7 @@ def test_every_change_of_the_book_is_in_an_outcome(tmp_path: Path) -> None:
 Change = tuple[int, int]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.integers(1, 4), st.lists(st.lists(st.tuples(st.integers(-6, 6), st.integers(-3, 5)), max_size=8), max_size=12)

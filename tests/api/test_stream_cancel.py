@@ -52,6 +52,7 @@ async def _hurt(one: Client) -> None:
     assert (await one.closed())[0] == 1008
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [_drop, _close, _hurt])
 def test_an_end_cancels(venue: World, end: Any) -> None:
     """Whether the connection is lost, closed or thrown out: the orders go, those of others stay."""
@@ -125,6 +126,7 @@ def test_within_the_grace_the_same_key_can_come_back(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_what_would_not_work_is_refused_when_it_is_handed_over(venue: World) -> None:
     """Each with a code that says why; what was held before stays."""
     soon = time.time_ns() // 1_000 + 30 * 1_000_000
@@ -167,6 +169,7 @@ def test_what_would_not_work_is_refused_when_it_is_handed_over(venue: World) -> 
         run(body())
 
 
+@pytest.mark.slow
 def test_one_that_became_unusable_is_told(venue: World) -> None:
     """When the nonce of what is held has been used, the client hears so once, and can hand over anew."""
 
@@ -190,6 +193,7 @@ def test_one_that_became_unusable_is_told(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_a_slow_consumer_and_a_stop_cancel(venue: World) -> None:
     """Being dropped for reading too slowly is an end like any other; so is a stop of the server, without a grace."""
     limits = Limits(heartbeat_s=0.05, queue_frames=3, close_s=0.5)
@@ -237,6 +241,7 @@ def test_a_cancel_waits_for_the_sequencer(venue: World) -> None:
         run(body(first))
 
 
+@pytest.mark.slow
 def test_the_strong_form_needs_no_server(venue: World) -> None:
     """ScheduleCancelAll works when this process dies without a word: the journal cancels, whoever is there."""
 

@@ -239,6 +239,7 @@ def test_a_violation_ends_its_own_connection(
     runner.run(alive(background.at, victim, world, next(_coids)))
 
 
+@pytest.mark.slow
 def test_twenty_bad_frames_end_it(venue: World) -> None:
     """Each is answered, with the id where it can be read; the twentieth ends the connection with 1008. Refusals of
     frames that were understood do not count."""
@@ -303,6 +304,7 @@ def test_a_slow_consumer_is_dropped_and_not_waited_for(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_who_does_not_read_and_is_not_read_is_cut(venue: World) -> None:
     """A dropped client that never reads again costs a socket for a few seconds only: it is cut."""
     limits = Limits(heartbeat_s=0.01, queue_frames=50, close_s=0.3)
@@ -322,6 +324,7 @@ def test_who_does_not_read_and_is_not_read_is_cut(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_who_answers_no_ping_is_cut(venue: World) -> None:
     """A peer that is gone without a word is noticed by its silence, also when what was sent to it cannot leave; and its
     cancels are carried out."""
@@ -351,6 +354,7 @@ def test_who_answers_no_ping_is_cut(venue: World) -> None:
         run(body())
 
 
+@pytest.mark.slow
 def test_too_many_connections_are_refused_before_they_cost(venue: World) -> None:
     """The one above the limit gets 503 and a reason; those that are there go on."""
     from websockets.exceptions import InvalidStatus
@@ -368,6 +372,7 @@ def test_too_many_connections_are_refused_before_they_cost(venue: World) -> None
         run(body())
 
 
+@pytest.mark.slow
 def test_one_address_cannot_take_all_streams(venue: World) -> None:
     """The one above the address's limit gets 429 and a reason, another address is let in, and an end makes room."""
     from websockets.asyncio.client import connect

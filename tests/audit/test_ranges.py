@@ -210,6 +210,7 @@ def test_a_start_that_cannot_be_had_says_what_there_is(whole: tuple[StoreSource,
         forged.reducer()
 
 
+@pytest.mark.slow
 def test_a_stream_is_audited_in_one_go() -> None:
     """What can only be read from its beginning is neither cut nor asked for proofs."""
     told = story("adl")

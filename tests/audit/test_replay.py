@@ -115,6 +115,7 @@ def test_a_forged_commitment_is_found() -> None:
     assert "EpochClosed.vaults[0] VaultEpoch.exit_root" in divergence.fields[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_diverges_at_its_entry(where: float, at: float, bit: int) -> None:

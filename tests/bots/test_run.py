@@ -64,6 +64,7 @@ def test_a_maker_and_a_taker_trade(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_quotes_follow_the_mark_and_nothing_else_moves_them(tmp_path: Path) -> None:
     """A small move leaves the orders where they are, in their place in the queue; a larger one replaces all of them."""
 
@@ -85,6 +86,7 @@ def test_quotes_follow_the_mark_and_nothing_else_moves_them(tmp_path: Path) -> N
     run(body())
 
 
+@pytest.mark.slow
 def test_a_maker_comes_back_after_its_connection(tmp_path: Path) -> None:
     """A lost connection cancels its quotes; on the next one it quotes again, without anybody's help. Also when they
     were cancelled before it had seen them rest."""
@@ -104,6 +106,7 @@ def test_a_maker_comes_back_after_its_connection(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_a_halt_takes_the_quotes_away_until_it_ends(tmp_path: Path) -> None:
     """In a halted market nothing of the maker stays open; when it is resumed, it quotes again."""
 
@@ -140,6 +143,7 @@ def test_an_old_price_takes_the_quotes_away(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_rejections_are_counted_and_do_not_stop_it(tmp_path: Path) -> None:
     """An order that the venue refuses, here for lack of margin, is not sent again and again, and the bot goes on."""
 
@@ -234,6 +238,7 @@ class _Buyer(random.Random):
         return ids.BUY if stop is None else start
 
 
+@pytest.mark.slow
 def test_the_guards_outlive_a_bot_that_crashes(tmp_path: Path) -> None:
     """A bot that ends by an exception leaves nothing open; the switch in the journal was armed all the while."""
 
@@ -257,6 +262,7 @@ def _switches(venue: Open) -> list[tuple[int, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_key_that_is_nobodys_ends_it_with_the_code(tmp_path: Path) -> None:
     """The bot does not start, and says why."""
 

@@ -168,6 +168,7 @@ def test_a_paused_market_is_left(last: Quoted | None) -> None:
     assert taker.decide(Taking(10), MARKET, at(paused="STALE", ask_atoms=MARK), Draw(0.0, ids.BUY, 1), 1) is None
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.filter_too_much])  # most books are too far away to be taken from
 @given(st.data(), markets(), st.integers(1, 1_000), st.integers(1, 500), st.integers(0, 50_000))
 def test_the_taker_keeps_to_its_limits(data: Any, market: Market, limit: int, size: int, slippage: int) -> None:

@@ -89,6 +89,7 @@ def test_msgpack_is_canonical(page: Page) -> None:
     assert [bytes.fromhex(one) for one in found] == [encode(value) for value in values]
 
 
+@pytest.mark.slow
 def test_what_msgpack_cannot_say_is_an_error(page: Page) -> None:
     """A number that a float has rounded, or that does not fit, is never signed."""
     body = """

@@ -49,6 +49,7 @@ def test_a_page_has_a_strict_policy(site: httpx.Client, path: str) -> None:
         assert wrong not in answer.text, wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_all_that_a_page_names_is_there(site: httpx.Client, path: str) -> None:
     """Scripts, styles, preloads and links to other pages answer; so does what a module imports."""

@@ -81,6 +81,7 @@ def test_an_archived_blob_is_checked_against_the_hash_on_the_chain() -> None:
         blobs.verified(other, blobs.versioned_hash(blob))
 
 
+@pytest.mark.slow
 def test_elements_above_the_modulus_have_no_commitment() -> None:
     with pytest.raises(ChainError, match="BAD_BLOB"):
         blobs.commitment(b"\xff" * blobs.BLOB_BYTES)

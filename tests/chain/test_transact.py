@@ -333,6 +333,7 @@ def test_a_folder_that_cannot_be_read_stops_the_send(
         sender(anvil.url, wallet, folder=tmp_path / "file").send(SHOP, b"", value=1)
 
 
+@pytest.mark.slow
 def test_fees_above_the_ceiling_are_refused_before_and_after_sending(
     sender: Make, anvil: Anvil, wallet: Wallet
 ) -> None:

@@ -54,6 +54,7 @@ def scene(scene_of_module: Scene) -> Iterator[Scene]:
     assert scene_of_module.rpc.request("evm_revert", snapshot) is True
 
 
+@pytest.mark.slow
 def test_a_fresh_vault_reads_as_deployed(scene: Scene) -> None:
     vault, params = scene.vault, scene.params
     assert (vault.frozen(), vault.epoch_count(), vault.inbox_count(), vault.finalised_epoch()) == (

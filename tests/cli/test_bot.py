@@ -68,6 +68,7 @@ def test_a_maker_and_a_taker_meet(venue: Venue) -> None:
         assert client.account(venue.alice.account)["orders"] == []
 
 
+@pytest.mark.slow
 def test_a_killed_maker_leaves_nothing_open(venue: Venue) -> None:
     """SIGKILL gives it no chance to cancel: the operator does, when the connection ends."""
     with maker(venue, venue.alice) as process:
@@ -75,6 +76,7 @@ def test_a_killed_maker_leaves_nothing_open(venue: Venue) -> None:
         wait_for(lambda: quotes(venue, venue.alice) == 0, "the cancel", 10)
 
 
+@pytest.mark.slow
 def test_it_ends_by_itself(venue: Venue) -> None:
     """After `--seconds`, with a summary in words."""
     venue.fresh()
@@ -86,6 +88,7 @@ def test_it_ends_by_itself(venue: Venue) -> None:
     assert quotes(venue, venue.alice) == 0
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_with_a_code(venue: Venue) -> None:
     """A key that is not the account's, a market that is not there, settings out of bounds, an open key file, nobody
     there: one line, nothing sent."""

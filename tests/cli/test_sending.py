@@ -155,6 +155,7 @@ def test_what_was_refused_is_told_once_and_can_be_sent_again(scene: Scene) -> No
     assert scene.pay("deposit", "13")["sent_before"] is False and scene.paid() == before + 13 * USD
 
 
+@pytest.mark.slow
 def test_one_command_at_a_time_uses_an_outbox(scene: Scene) -> None:
     """The second one is refused before it sends anything."""
     scene.outbox.mkdir()

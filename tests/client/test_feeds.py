@@ -171,6 +171,7 @@ async def read(feed: AsyncIterator[Any], into: list[tuple[int, int]]) -> None:
         into.append((item.seq, item.index))  # noqa: PERF401 - looked at while it grows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [2, 10_000])
 @settings(max_examples=30)
 @given(

@@ -42,6 +42,7 @@ def placed(venue: Open, name: str) -> list[int]:
     return sorted(venue.orders(name))
 
 
+@pytest.mark.slow
 def test_each_envelope_has_one_answer_however_often_the_connection_ends(tmp_path: Path) -> None:
     """Two hundred orders while the connection is cut again and again: all have receipts, at places of their own, and
     each order is there once; the feeds are whole again afterwards."""
@@ -103,6 +104,7 @@ def test_limits_are_waited_out_and_nothing_is_lost(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_an_answer_that_came_too_late_is_found_in_the_journal(tmp_path: Path) -> None:
     """The first attempt was carried out and its answer lost; when the operator has forgotten it and says NONCE_USED,
     the receipt is read from the journal. A nonce that was used by something else stays refused."""
@@ -137,6 +139,7 @@ def test_an_answer_that_came_too_late_is_found_in_the_journal(tmp_path: Path) ->
     run(body())
 
 
+@pytest.mark.slow
 def test_without_an_operator_it_is_said_what_is_known(tmp_path: Path) -> None:
     """Nothing was sent: OPERATOR_UNREACHABLE. Something may have been: OUTCOME_UNKNOWN, and the envelope with it."""
 
@@ -165,6 +168,7 @@ def test_without_an_operator_it_is_said_what_is_known(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_the_guard_cancels_when_the_connection_is_gone_and_only_then(tmp_path: Path) -> None:
     """Cut without a word: the orders go. A new connection within the grace: they stay. `leave`: they stay."""
 
@@ -191,6 +195,7 @@ def test_the_guard_cancels_when_the_connection_is_gone_and_only_then(tmp_path: P
     run(body())
 
 
+@pytest.mark.slow
 def test_the_guard_is_renewed_before_its_nonce_is_too_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is signed meanwhile: what lies with the operator is still good at the end."""
     monkeypatch.setattr(guarding, "RENEW_AFTER", 40)
@@ -238,6 +243,7 @@ def test_the_switch_in_the_journal_fires_without_us(tmp_path: Path) -> None:
     run(body())
 
 
+@pytest.mark.slow
 def test_a_program_with_threads(tmp_path: Path) -> None:
     """The stream for threads and the synchronous session: follow in one thread, trade in another."""
 

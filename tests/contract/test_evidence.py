@@ -157,6 +157,7 @@ def header_of(tree: ref.Tree) -> ref.Header:
     return ref.Header(domain=tree.domain, epoch=1, close_time_us=1, **rest, **numbers, **sums)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(made=trees(), level=st.integers(1, ref.DEPTH))
 def test_no_node_of_an_honest_tree_is_a_false_sum(embedded: Chain, made: tuple[ref.Tree, int], level: int) -> None:
@@ -171,6 +172,7 @@ def test_no_node_of_an_honest_tree_is_a_false_sum(embedded: Chain, made: tuple[r
         assert ask(embedded, "falseSum", header.encode(), (*proof[:8], own)) is False
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(made=trees(), level=st.integers(1, ref.DEPTH), data=st.data())
 def test_every_false_node_is_found(

@@ -212,6 +212,7 @@ def test_a_snapshot_carries_the_auction() -> None:
     assert dump(tail.state) == dump(venue.state)
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(
     mode=st.sampled_from((ids.STANDARD, ids.PORTFOLIO)),

@@ -71,6 +71,7 @@ honest_votes = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(honest=honest_votes, price=ANY_PRICE, width=st.integers(1, 20_000), place=st.integers(0, 9))
 def test_one_liar_among_five_or_more_stays_within_what_the_honest_said(

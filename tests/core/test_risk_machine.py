@@ -28,6 +28,7 @@ EXPECTED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_everything_holds_after_every_entry(seed: int) -> None:
     """A run in which any rule of `machine_checks` breaks, anything but a refusal is raised, what is due is refused or

@@ -52,6 +52,7 @@ def one_by_one(state: State) -> list[tuple[int, int]]:
     return [(a.number, witness(a)[0]) for a in state.accounts if not is_liquidatable(state, a)]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     rows=people,

@@ -30,6 +30,7 @@ def test_a_changed_file_is_stale(tmp_path: Path) -> None:
     assert sorted(stale(tmp_path)) == ["cli.md", "errors.md"]
 
 
+@pytest.mark.slow
 def test_the_pages_hold_what_they_are_for() -> None:
     """A command, a code, a setting, a metric and an outcome that everybody meets are there."""
     text = build()
@@ -58,6 +59,7 @@ def _anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
+@pytest.mark.slow
 def test_only_generated_files_lie_in_the_reference() -> None:
     """A page that no generator writes would be nobody's."""
     assert {path.name for path in FOLDER.iterdir()} == set(build())

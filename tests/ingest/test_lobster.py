@@ -34,6 +34,7 @@ def _kinds(lines: list[str]) -> Counter[int]:
     return Counter(int(line.split(",")[1]) for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("round_", range(4))
 def test_a_market_with_known_fills_is_reproduced_to_the_last_one(
     tmp_path: Path, rng: random.Random, round_: int
@@ -224,6 +225,7 @@ def test_bad_arguments_have_names(tmp_path: Path) -> None:
     assert [child.name for child in full.iterdir()] == ["precious"]
 
 
+@pytest.mark.slow
 def test_sharing_signatures_changes_the_journal_and_not_the_fills(tmp_path: Path, rng: random.Random) -> None:
     """Several commands of one member in a row under one signature: fewer entries, the same trades."""
     path = _file(tmp_path, message_file(rng, steps=150).lines)

@@ -127,6 +127,7 @@ def run_cases(journal: Journal, checker: Checker, rng: random.Random, count: int
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [100, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_damage_is_reported(tmp_path: Path, checker: Checker, rng: random.Random, count: int) -> None:
     """Random changed bytes, zeroed pages and truncations: each one that changes a returned byte is

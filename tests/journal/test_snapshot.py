@@ -40,6 +40,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert code_of(kept, 5) == errors.SNAPSHOT_NOT_FOUND
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_every_damage_is_refused(tmp_path: Path, data: st.DataObject) -> None:

@@ -285,6 +285,7 @@ def test_a_foreign_format_is_refused(tmp_path: Path) -> None:
     assert (path / "data.mdb").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_replay_memory_is_flat(tmp_path: Path) -> None:
     """Reading 40 MB of entries holds no more than a few blocks at a time."""
     path = tmp_path / "j"
@@ -339,6 +340,7 @@ for _ in range(3):
         store.append([b"y"], store.head())
 
 
+@pytest.mark.slow
 def test_entry_by_search_in_many_blocks(tmp_path: Path, rng: random.Random) -> None:
     """entry(seq) finds its block among thousands of uneven ones, first and last of each included."""
     path = tmp_path / "j"

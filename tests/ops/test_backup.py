@@ -340,6 +340,7 @@ def post(node: Node, count: int = 1) -> None:
         node.poster.turn()
 
 
+@pytest.mark.slow
 def test_a_posted_header_ahead_of_the_backup_stops_it(deployed: Deployed, tmp_path: Path) -> None:
     """Even if the operator states that nothing was signed: the chain says otherwise. With the missing blocks the same
     backup is restored, and posting goes on from the next epoch."""

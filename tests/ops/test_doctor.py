@@ -118,6 +118,7 @@ def test_a_damaged_snapshot_and_a_missing_record_are_warnings(venue: Path) -> No
     assert bad(venue, False) == {"snapshots": WARNING, "epochs": WARNING}
 
 
+@pytest.mark.slow
 def test_configuration_faults_are_found(venue: Path) -> None:
     """A typing error, here and in the environment; values that endanger the venue."""
     assert bad(venue, False, NOVATE_CONFIG_PRT="1") == {"config": ERROR}
@@ -197,6 +198,7 @@ def test_an_old_copy_of_the_journal_is_found(venue: Path, deployed: Deployed, tm
     assert bad(venue) == {}
 
 
+@pytest.mark.slow
 def test_a_deadline_that_nears_and_an_interval_that_is_too_long_are_found(venue: Path, deployed: Deployed) -> None:
     """In steps: well, half gone, gone; and epochs that would close too late in any case."""
     assert bad(venue, NOVATE_CONFIG_EPOCH_SECONDS="1900") == {"vault 0 interval": ERROR}

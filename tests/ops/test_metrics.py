@@ -128,6 +128,7 @@ def test_the_report_decodes_to_what_was_encoded(node: Node, url: str) -> None:
     assert report.health in ("ok", "warning", "critical") and {a.name for a in report.alerts} <= set(NAMES)
 
 
+@pytest.mark.slow
 def test_a_rebound_name_and_other_methods_are_refused(url: str) -> None:
     """A page in the operator's browser must not read this through a name that suddenly means 127.0.0.1."""
     for path in ("/metrics", "/v1/operator", "/healthz"):
@@ -210,6 +211,7 @@ def promtool() -> str:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

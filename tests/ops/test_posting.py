@@ -80,6 +80,7 @@ def test_a_price_above_the_ceiling_is_waited_out_until_the_deadline_nears(venue:
         node.close()
 
 
+@pytest.mark.slow
 def test_what_waits_in_the_pool_is_bid_for_at_the_urgency_of_the_moment(venue: Deployed, anvil: Anvil) -> None:
     """A header that was sent without hurry and is not mined: as the deadline nears, its replacements carry the urgent
     tip, although nobody sends it again. It is mined once."""

@@ -73,6 +73,7 @@ CHECKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", sorted(CHECKERS))
 def test_pages_are_well_formed(checker: str, tmp_path: Path) -> None:
     """The formatters have nothing to say about them."""

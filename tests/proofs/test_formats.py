@@ -88,6 +88,7 @@ def test_columns_stand_in_the_published_order() -> None:
     assert decode_chunk(raw) == (7, 2, rows)
 
 
+@pytest.mark.slow
 @given(diffs(), st.data())
 @settings(max_examples=200)
 def test_a_damaged_chunk_is_an_error_or_another_exact_chunk(

@@ -36,6 +36,7 @@ def test_every_inclusion_proof_to_size_130_is_accepted_at_its_own_place_only() -
                     log.verify_inclusion(wrong, size, LEAVES[index], proof, root)
 
 
+@pytest.mark.slow
 def test_every_consistency_proof_to_size_130_is_accepted() -> None:
     """From each smaller size, and not from or to a wrong root."""
     for size2 in range(1, 131):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, combinations, pairwise
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,7 @@ def test_no_subset_is_ever_judged_too_mildly(
     assert margin.initial >= worst_by_force(preset, array, positions, orders, collateral, stable, limit)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(books(SCENE, max_size=3), order_lists(SCENE, max_size=4))
 def test_a_linear_preset_is_exact_within_rounding_and_add_ons(positions: Positions, orders: Orders) -> None:
@@ -118,6 +120,7 @@ def test_a_linear_preset_is_exact_within_rounding_and_add_ons(positions: Positio
     assert exact <= found <= exact + len(orders) + len(array.groups) + 1
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     books(SCENE),

@@ -117,6 +117,7 @@ def test_posting_becomes_urgent_as_the_freeze_nears(deployed: Deployed, node: No
     assert 0.5 < late["urgency"] <= 1 and late["seconds_to_freeze"] < DEADLINE_S // 5
 
 
+@pytest.mark.slow
 def test_attestors_are_served_over_http(deployed: Deployed, node: Node) -> None:
     """Headers with their hashes and chunks per vault; a signature handed in by POST; who has signed; stable codes for
     what is no such thing, and no crash for any body."""

@@ -237,6 +237,7 @@ def test_unreachable_is_an_error_with_a_name() -> None:
         ApiClient("127.0.0.1:80")
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_retry_do_it_once(server: Server, api: ApiClient, members: tuple[Session, Session]) -> None:
     """Killed after an acknowledgement, started again on the same directory: the retry of the same bytes gets
     the first receipt. Last of this file, since the server moves to another port."""

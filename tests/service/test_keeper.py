@@ -131,6 +131,7 @@ def position(served: Served, session: Session) -> int:
     return sum(int(row["size_lots"]) for row in served.api.account(session.account)["positions"])
 
 
+@pytest.mark.slow
 def test_a_keeper_liquidates_without_the_operator(served: Served) -> None:
     """Nobody at the operator sweeps here. Kim's process finds Alice, proposes with her own key, and is done when she
     is healthy; an untouched venue sees no command at all."""
@@ -213,6 +214,7 @@ def test_in_stress_an_epoch_is_closed_and_recorded_at_once(tmp_path: Path) -> No
         served.stop()
 
 
+@pytest.mark.slow
 def test_a_keeper_bids_for_what_it_can_margin(tmp_path: Path) -> None:
     """Alice is short calls and the price rises through her maintenance: one turn proposes, the next bids with Kim's
     own margin, the third finds nothing to do. What Kim took makes Alice healthy again."""

@@ -222,6 +222,7 @@ def test_a_taken_port_is_an_error_before_anything_starts(venue: World) -> None:
     state_on_disk(venue.path)
 
 
+@pytest.mark.slow
 def test_the_link_serves_while_the_interface_is_down(venue: World) -> None:
     """The sequencer does not need the interface: its link answers whoever else is there."""
     with running(venue.path) as run:

@@ -35,6 +35,7 @@ def signed_hash(scene: Scene, name: str, epoch: int) -> bytes:
 # --- the attestor's own process ---
 
 
+@pytest.mark.slow
 def test_a_newcomer_catches_up_in_order(scene: Scene) -> None:
     """With nothing on disk and three headers on the chain: the true ones are agreed with, the forged one is vetoed, and
     no epoch is signed that was posted without its help."""

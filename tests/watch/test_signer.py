@@ -93,6 +93,7 @@ class Attempts:
             self.restart()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.one_of(REQUEST, REQUEST, CRASH, TEAR, RESTART), min_size=3, max_size=14))
 def test_one_header_per_epoch_and_vault_whatever_happens(steps: list[tuple[str, int, int, int]]) -> None:
